@@ -30,8 +30,8 @@ struct HttpRequest {
 struct HttpResponse {
   unsigned status = 200;
   std::string content_type = "application/json";
-  std::string body;
-  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body = {};
+  std::vector<std::pair<std::string, std::string>> headers = {};
 };
 
 /// Runs on the control thread and must be quick: it takes what it needs and returns the work of
@@ -43,7 +43,7 @@ struct HttpOptions {
   Endpoint listen;
   /// Host names clients may use besides localhost, 127.0.0.1, [::1], the listen address and the
   /// address a connection came in on. Anything else is DNS rebinding, and refused (421).
-  std::vector<std::string> allowed_hosts;
+  std::vector<std::string> allowed_hosts = {};
   /// Take any free port in place of listen.port; see bound().
   bool any_port = false;
 
