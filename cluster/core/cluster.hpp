@@ -20,6 +20,8 @@
 
 namespace muster::cluster {
 
+inline constexpr std::size_t kMaxStateBytes = 512U << 20;  // of a saved state; 250 octets a task
+
 struct ClusterOptions {
   HoldDownOptions hold_down;
   VipOptions vips;
@@ -58,9 +60,10 @@ class Cluster {
   /// The same in two steps: the first takes references (some ms at 100,000 tasks), the function
   /// it returns does the work and may run on any thread, whatever becomes of this object.
   std::function<std::vector<std::byte>()> prepare_save() const;
-  /// Brings a saved state back, at start, before anything was observed; delta.complete is true.
-  /// What the first snapshots then leave out is held or believed by the usual rules.
-  /// Errors: the bytes as a whole are wrong, nothing was taken. A single bad record is a Problem.
+  /// Brings a saved state back, at start, before anything was observed. delta.complete is true
+  /// if the state was complete when it was saved. What the first snapshots then leave out is held
+  /// or believed by the usual rules. Errors: the bytes as a whole are wrong, nothing was taken. A
+  /// single bad record is a Problem, and so is a record of a later version.
   Result<ClusterDelta, DecodeError> restore(std::span<const std::byte>, TimePoint now,
                                             WallTime wall);
 
@@ -80,17 +83,21 @@ class Cluster {
   };
   Status status(TimePoint now) const;
 
-  /// What was skipped since the last call; bounded, the rest is summed up in one.
+  /// What was skipped since the last call; bounded, so after a flood not all of it.
   std::vector<Problem> take_problems();
 
  private:
-  ClusterDelta loop_back(std::vector<RecordWrite> writes);
+  void start(const Observation*, TimePoint now);
+  ClusterDelta loop_back(const std::vector<RecordWrite>& writes);
 
   Publisher publisher_;
   ClusterView view_;
+  std::optional<Observation> queued_;  // what begin() was given
+  bool snapshot_in_work_ = false;
   bool complete_ = false;
   bool observed_ = false;
   std::optional<TimePoint> last_observation_;
+  std::vector<Problem> problems_;
 };
 
 }  // namespace muster::cluster

@@ -15,9 +15,7 @@
 
 namespace muster::cluster {
 
-inline constexpr std::size_t kMaxTasks = 1'000'000;
-inline constexpr std::size_t kMaxOtherRecords = 200'000;  // of each other kind
-inline constexpr std::size_t kMaxProblems = 256;          // kept until somebody takes them
+inline constexpr std::size_t kMaxProblems = 256;  // kept until somebody takes them
 
 /// The state of the cluster as records tell it, whoever wrote them and in whichever order.
 ///
@@ -63,11 +61,14 @@ class ClusterView {
   void apply_task(const RecordWrite&, Batch&);
   void apply_agent(const RecordWrite&, Batch&);
   void apply_framework(const RecordWrite&, Batch&);
+  void apply_master(const RecordWrite&, Batch&);
+  void apply_vip(const RecordWrite&, Batch&);
   void put_task(Task, Batch&);
   void remove_task(const TaskKey&, Batch&);
   void join_again(const TaskKey&, Batch&);
-  ClusterDelta finish(Batch&) const;
+  std::shared_ptr<const Task> any_task(const TaskKey&) const;
   void refuse(const RecordWrite&, DecodeError);
+  void note_problem(Problem);
 
   // Invariant: tasks_ and waiting_ share no key; of_agent_ points at the keys of both.
   Tasks tasks_;

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <utility>
@@ -22,6 +24,9 @@ struct HoldDownOptions {
   /// Disappearances this close together are one burst. A master that lost its network reports
   /// its agents one by one, as their ping timeouts (75 s) run out: all within one such timeout.
   Duration window = std::chrono::seconds{75};
+  /// After the recovery's end: the last agent is announced before its tasks are, and a framework
+  /// that nobody announces is found by reading the state again, 10 s later.
+  Duration recovery_grace = std::chrono::seconds{15};
 };
 
 /// Decides which disappearances are believed at once and which are held ("fail static").
@@ -30,8 +35,8 @@ struct HoldDownOptions {
 /// held when they would take away more than `max_percent` and at least `min_weight`, counted with
 /// what is held and what went for a soft reason within `window`; absence is always held while the
 /// master is recovering. A hold ends when the thing is reported again or ended explicitly
-/// (forget()), when the recovery it began in is over, when what is left held no longer exceeds
-/// the bar, or after `limit`.
+/// (forget()), `recovery_grace` after the recovery it began in is over, when what is left held no
+/// longer exceeds the bar, or after `limit`.
 ///
 /// Holds only what the caller has published, so it is bounded by that.
 template <class Key>
@@ -50,7 +55,8 @@ class HoldDown {
   std::vector<Key> judge(std::vector<Candidate> candidates, std::size_t present, bool recovering,
                          TimePoint now);
 
-  /// Ends holds that have run out, at most `most` of them: the keys to withdraw now.
+  /// Ends holds that have run out, at most `most` of them: the keys to withdraw now. To be called
+  /// with every observation and at next_deadline().
   std::vector<Key> release(std::size_t present, bool recovering, TimePoint now, std::size_t most);
 
   /// It is there again, or gone for good.
@@ -67,6 +73,7 @@ class HoldDown {
     TimePoint since;
     std::size_t weight;
     bool until_recovered;
+    std::uint64_t order;
   };
   using HeldMap = std::map<Key, Held>;
 
@@ -78,13 +85,15 @@ class HoldDown {
 
   HoldDownOptions options_;
   HeldMap held_;
-  std::multimap<TimePoint, const Key*> by_age_;  // one entry for each in held_
-  std::size_t until_recovered_ = 0;              // how many of held_ wait for the recovery's end
-  std::size_t doubted_weight_ = 0;               // of the others
+  std::map<std::uint64_t, const Key*> by_age_;  // one for each in held_, in the order they came
+  std::uint64_t next_order_ = 0;
+  std::size_t until_recovered_ = 0;  // how many of held_ wait for the recovery's end
+  std::size_t doubted_weight_ = 0;   // of the others
   // Soft withdrawals within the window, in buckets of a second: at most 76 of them.
   std::map<TimePoint, std::size_t> taken_;
   std::size_t taken_weight_ = 0;
-  bool more_ = false;  // release() stopped at `most`
+  std::optional<TimePoint> recovered_at_;  // set: since then some of until_recovered_ could go
+  bool more_ = false;                      // release() stopped at `most`
 };
 
 template <class Key>
@@ -125,7 +134,12 @@ std::vector<Key> HoldDown<Key>::release(std::size_t present, bool recovering, Ti
                                         std::size_t most) {
   age(now);
   const bool no_doubt = doubted_weight_ > 0 && !over(0, present);
-  const bool recovered = until_recovered_ > 0 && !recovering;
+  if (recovering || until_recovered_ == 0) {
+    recovered_at_.reset();
+  } else if (!recovered_at_) {
+    recovered_at_ = now;
+  }
+  const bool recovered = recovered_at_ && *recovered_at_ + options_.recovery_grace <= now;
   std::vector<Key> gone;
   more_ = false;
   for (auto it = by_age_.begin(); it != by_age_.end();) {
@@ -155,14 +169,15 @@ void HoldDown<Key>::forget(const Key& key) {
 template <class Key>
 std::optional<TimePoint> HoldDown<Key>::since() const {
   if (by_age_.empty()) return std::nullopt;
-  return by_age_.begin()->first;
+  return held_.at(*by_age_.begin()->second).since;
 }
 
 template <class Key>
 std::optional<TimePoint> HoldDown<Key>::next_deadline() const {
-  if (by_age_.empty()) return std::nullopt;
-  if (more_) return by_age_.begin()->first;  // in the past: at once
-  TimePoint deadline = by_age_.begin()->first + options_.limit;
+  const auto oldest = since();
+  if (!oldest || more_) return oldest;  // `more_`: in the past, so at once
+  TimePoint deadline = *oldest + options_.limit;
+  if (recovered_at_) deadline = std::min(deadline, *recovered_at_ + options_.recovery_grace);
   // A burst that has passed leaves the bar, and what is held may then be below it.
   if (doubted_weight_ > 0 && !taken_.empty()) {
     deadline = std::min(deadline, taken_.begin()->first + options_.window);
@@ -180,9 +195,9 @@ bool HoldDown<Key>::over(std::size_t more, std::size_t present) const noexcept {
 template <class Key>
 void HoldDown<Key>::hold(const Candidate& candidate, bool until_recovered, TimePoint now) {
   const auto [held, added] =
-      held_.try_emplace(candidate.key, Held{now, candidate.weight, until_recovered});
+      held_.try_emplace(candidate.key, Held{now, candidate.weight, until_recovered, next_order_});
   if (!added) return;
-  by_age_.emplace(now, &held->first);
+  by_age_.emplace(next_order_++, &held->first);
   if (until_recovered) {
     ++until_recovered_;
   } else {
@@ -206,9 +221,7 @@ void HoldDown<Key>::take(std::size_t weight, TimePoint now) {
 
 template <class Key>
 void HoldDown<Key>::drop(typename HeldMap::iterator held) {
-  auto [it, end] = by_age_.equal_range(held->second.since);
-  while (it != end && it->second != &held->first) ++it;
-  by_age_.erase(it);
+  by_age_.erase(held->second.order);
   if (held->second.until_recovered) {
     --until_recovered_;
   } else {

@@ -20,7 +20,7 @@ namespace muster::cluster {
 struct PublisherOptions {
   HoldDownOptions hold_down;
   VipOptions vips;
-  std::size_t max_tasks = 1'000'000;
+  std::size_t max_tasks = kMaxTasks;
 };
 
 /// Turns observations into record writes: only what changed, and only the disappearances that
@@ -36,7 +36,7 @@ class Publisher {
 
   /// Records that are published already: a restored state, or what an earlier publisher wrote.
   /// Returns what has to be corrected in it. Records it cannot read are ignored.
-  std::vector<RecordWrite> adopt(std::span<const RecordWrite>, WallTime wall);
+  std::vector<RecordWrite> adopt(std::span<const RecordWrite>, TimePoint now, WallTime wall);
 
   /// Starts on an observation, which must stay until !busy(). Must not be busy.
   void begin(const Observation*, TimePoint now);
@@ -75,29 +75,44 @@ class Publisher {
     std::vector<VipUse> uses;
   };
   using Writes = std::vector<RecordWrite>;
-  enum class Phase : std::uint8_t { idle, owners, gone, tasks, sweep, judge, remove, settle };
+  /// In the order they are run. What went is taken away first, so that a thing both gone and
+  /// there ends up there.
+  enum class Phase : std::uint8_t {
+    idle,
+    gone,
+    remove_gone,
+    owners,
+    tasks,
+    sweep,  // snapshots only: which tasks were not named
+    judge,
+    remove_absent,
+    settle,
+  };
 
   void run_phase(std::size_t& budget, TimePoint now, WallTime wall, Writes& out);
-  void owners_phase(Writes& out);
-  void gone_phase(TimePoint now);
-  void tasks_phase(std::size_t& budget, Writes& out);
-  void sweep_phase(std::size_t& budget);
-  void judge_phase(TimePoint now);
-  void remove_phase(std::size_t& budget, Writes& out);
-  void settle_phase(TimePoint now, WallTime wall, Writes& out);
+  void judge_gone(TimePoint now, Writes& out);
+  void remove_tasks(std::size_t& budget, Writes& out);
+  void put_owners(Writes& out);
+  void put_tasks(std::size_t& budget, Writes& out);
+  void sweep_tasks(std::size_t& budget);
+  void judge_absent(TimePoint now, Writes& out);
 
   void put_task(const Task&, Writes& out);
+  bool move_or_add(const TaskKey&, const Task&, Writes& out);
   void remove_task(const TaskKey&, Writes& out);
   void put_masters(const std::vector<Master>&, Writes& out);
   void release_holds(TimePoint now, Writes& out);
   void write_vips(const std::vector<VipAllocator::Changed>&, Writes& out);
   void adopt_one(const RecordWrite&);
   template <class Map, class Value, class Hold>
-  void put_owner(Map&, Hold&, const typename Map::key_type&, const Value&, ShardId, Writes& out);
+  void put_owner(Map&, Hold&, const Value&, Writes& out);
+  template <class Map, class Hold>
+  void sweep_owners(Map&, Hold&, TimePoint now, Writes& out);
   template <class Map>
-  void drop_owner_if_done(Map&, typename Map::iterator, Writes& out);
-  void refuse(const std::string& where, DecodeError);
-  void note_time(TimePoint now, WallTime wall);
+  void let_go(Map&, const typename Map::key_type&, Writes& out);
+  template <class Map>
+  void drop_if_done(Map&, typename Map::iterator, Writes& out);
+  void refuse(std::string kind, std::string where, std::string what);
 
   PublisherOptions options_;
   Agents agents_;

@@ -36,6 +36,9 @@ enum class DecodeError : std::uint8_t {
 };
 std::string_view to_string(DecodeError) noexcept;
 
+inline constexpr std::size_t kMaxTasks = 1'000'000;
+inline constexpr std::size_t kMaxOtherRecords = 200'000;  // of each other kind
+
 inline constexpr std::uint8_t kRecordVersion = 1;
 inline constexpr std::size_t kMaxRecordBytes = 256 * 1024;
 inline constexpr std::size_t kMaxKeyBytes = 1024;   // Mesos ids are at most 255 octets each

@@ -66,11 +66,9 @@ class VipAllocator {
   /// this one, its name is served anew when used.
   bool adopt(const VipRecord&);
 
-  std::size_t size() const noexcept { return entries_.size(); }
+  const std::map<VipName, VipRecord>& records() const noexcept { return entries_; }
   std::size_t unused() const noexcept { return unused_.size(); }
   std::vector<Problem> take_problems();
-  /// The record of a name; none: not allocated.
-  std::optional<VipRecord> find(const VipName&) const;
 
  private:
   struct Uses {
@@ -81,7 +79,7 @@ class VipAllocator {
 
   bool assign(VipRecord&, const Uses&);
   std::optional<IpAddress> choose(const VipName&, const AddressRange&);
-  bool evict_oldest_unused();
+  bool evict_oldest_unused(const AddressRange* range);
   void drop(const VipName&);
   void complain(std::string kind, std::string where, std::string what);
 
