@@ -19,8 +19,6 @@ namespace muster::mesos {
 /// Belongs to one thread. An Observation holds only what changed, except after a snapshot.
 class MasterState {
  public:
-  /// Tasks whose agent or framework has not been announced yet; TASK_ADDED may come first.
-  static constexpr std::size_t kMaxWaiting = 10'000;
   /// How long a task may wait before the snapshot is to be read again (MESOS-9785: a recovered
   /// framework may never be announced).
   static constexpr Duration kMaxWait{10'000};
@@ -32,8 +30,8 @@ class MasterState {
   Observation take(Snapshot& snapshot, TimePoint now);
 
   /// Applies one event; an empty Observation means that nothing changed. Problems that only show
-  /// when the parts come together are appended to `problems`. Not for an Event that is a Snapshot
-  /// (asserted): that goes to take(Snapshot&).
+  /// when the parts come together are appended to `problems`. A
+  /// SUBSCRIBED event leaves the former tables in itself, as above.
   Observation take(Event& event, TimePoint now, Problems& problems);
 
   /// True when something stayed unknown for too long: the caller subscribes anew.
@@ -61,26 +59,32 @@ class MasterState {
                                               Problems& problems);
 
  private:
+  void apply(Ignored&, TimePoint, Observation&, Problems&) {}
+  void apply(Heartbeat&, TimePoint, Observation&, Problems&) {}
+  void apply(Snapshot& snapshot, TimePoint now, Observation& out, Problems& problems);
   void apply(TaskAdded& event, TimePoint now, Observation& out, Problems& problems);
   void apply(TaskUpdated& event, TimePoint now, Observation& out, Problems& problems);
-  void apply(AgentAdded& event, Observation& out, Problems& problems);
-  void apply(const AgentRemoved& event, Observation& out);
-  void apply(FrameworkKnown& event, Observation& out, Problems& problems);
-  void apply(const FrameworkRemoved& event, Observation& out);
+  void apply(AgentAdded& event, TimePoint now, Observation& out, Problems& problems);
+  void apply(AgentRemoved& event, TimePoint now, Observation& out, Problems& problems);
+  void apply(FrameworkKnown& event, TimePoint now, Observation& out, Problems& problems);
+  void apply(FrameworkRemoved& event, TimePoint now, Observation& out, Problems& problems);
 
+  TaskInfo* find(const TaskKey& key);
   std::optional<Task> build(const TaskKey& key, const TaskInfo& info, Problems* problems) const;
-  void wait(const TaskKey& key, TimePoint now, Problems& problems);
+  void forget(const TaskKey& key);
+  void wait_for_rest(const TaskKey& key, TimePoint now, Problems& problems);
   void release_waiting(Observation& out, Problems& problems);
   template <class Matches>
-  void rebuild(Matches matches, Observation& out);
-  void forget(const TaskKey& key);
+  void rebuild_where(Matches matches, Observation& out) const;
 
   Tables tables_;
   KnownHosts hosts_;
   std::size_t task_count_ = 0;
-  std::optional<TimePoint> waiting_since_;     // of the oldest event that left a task waiting
   std::optional<TimePoint> recovering_since_;  // of the snapshot that said so
-  bool waiting_overflowed_ = false;
+  std::optional<TimePoint> lost_track_;        // an event spoke of a task that nobody announced
 };
+
+/// True if there is nothing in it that a consumer could act on, `recovering` apart.
+bool is_empty(const Observation& observation) noexcept;
 
 }  // namespace muster::mesos

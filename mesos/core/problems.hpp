@@ -25,6 +25,8 @@ class Problems {
 
   void add(std::string_view kind, std::string where, std::string what);
 
+  void append(const Problems& others);
+
   const std::vector<Problem>& kept() const noexcept { return kept_; }
   std::size_t left_out() const noexcept { return left_out_; }
   bool empty() const noexcept { return kept_.empty(); }
@@ -36,6 +38,6 @@ class Problems {
 
 /// `text` in double quotes for a Problem or a log: control characters and what is not ASCII as
 /// \xNN, at most 120 octets of it.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 }  // namespace muster::mesos

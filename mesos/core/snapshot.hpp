@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <set>
@@ -10,6 +11,7 @@
 
 #include "base/observation.hpp"
 #include "base/result.hpp"
+#include "base/time.hpp"
 #include "mesos/core/problems.hpp"
 #include "mesos/core/task_info.hpp"
 
@@ -18,13 +20,18 @@ namespace muster::mesos {
 /// Addresses of agents' host names, for those few whose pid does not carry one. From io.
 using KnownHosts = std::map<std::string, std::vector<IpAddress>, std::less<>>;
 
+/// Tasks whose agent or framework has not been announced yet.
+inline constexpr std::size_t kMaxWaiting = 10'000;
+
 /// All a MasterState holds; moved as a whole.
 struct Tables {
   std::map<FrameworkId, std::map<TaskId, TaskInfo>> tasks;
   std::map<AgentId, Agent> agents;
   std::map<FrameworkId, Framework> frameworks;
   std::set<AgentId> recovering;  // registered before the master failed over, and not back yet
-  std::set<TaskKey> waiting;     // in `tasks`, but its agent or framework is not known
+  /// In `tasks`, but its agent or framework is not known. Since when, if an event brought it; what
+  /// a snapshot leaves open a second one would leave open too.
+  std::map<TaskKey, std::optional<TimePoint>> waiting;
 };
 
 /// A complete answer of a master, parsed and ready to be taken. Made by any thread, shared with
