@@ -16,8 +16,8 @@ namespace muster {
 /// Host names to addresses, by c-ares on an io_context: /etc/hosts, then DNS. For the few names
 /// muster itself needs (masters, agents, upstreams); nothing is cached.
 ///
-/// Single executor. Literal addresses are answered at once. Destroy it after the coroutines that
-/// use it have ended; a resolve() still waiting then ends with operation_aborted.
+/// Single executor. Literal addresses are answered at once. May be
+/// destroyed while a resolve() waits: that one then still ends, by answer or limit.
 class Resolver {
  public:
   /// Of one answer; the rest is left out.

@@ -37,7 +37,7 @@ void read_framework(JsonScan& scan, SnapshotBuilder& builder) {
 
 /// What tells an agent's /state from a master's, and the agent itself.
 struct Self {
-  std::string_view id = "null", hostname = "null", pid = "null";
+  std::string_view id = "null", hostname = "null", pid = "null", leader = "null";
   bool has_slaves = false;
 };
 
@@ -50,7 +50,8 @@ void read_state_member(std::string_view key, JsonScan& scan, SnapshotBuilder& bu
   } else if (key == "frameworks") {
     scan.array([&] { read_framework(scan, builder); });
   } else if (key == "leader") {
-    builder.set_leader(scan.skip());
+    self.leader = scan.skip();
+    builder.set_leader(self.leader);
   } else if (key == "leader_info") {
     scan.object([&](std::string_view of_leader) {
       if (of_leader == "hostname") builder.set_leader_hostname(scan.skip());
@@ -106,7 +107,11 @@ Result<Snapshot, ParseError> parse_state(std::string_view json, const KnownHosts
     agent.append(",\"pid\":").append(self.pid).append("}");
     builder.add_agent(agent);
   }
-  return std::move(builder).finish(hosts);
+  const bool names_leader = self.leader != "null";
+  const bool is_master = self.pid.starts_with("\"master");
+  Snapshot snapshot = std::move(builder).finish(hosts);
+  snapshot.not_leading = is_master && (!names_leader || self.leader != self.pid);
+  return snapshot;
 }
 
 Result<Snapshot, ParseError> parse_get_state(std::string_view json, const KnownHosts& hosts) {

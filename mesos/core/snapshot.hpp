@@ -41,6 +41,9 @@ struct Snapshot {
   Observation observation;  // what MasterState::take() will return
   Problems problems;
   std::optional<double> heartbeat_seconds;  // of SUBSCRIBED
+  /// Of /state: the master that answered is not the one that it says leads. Old masters answer
+  /// all the same, with an empty cluster, where newer ones redirect.
+  bool not_leading = false;
 };
 
 /// Parses GET /state of a master, or of an agent (then the agent itself is the one agent).
