@@ -18,6 +18,7 @@ class ElementParser::Impl {
   /// The element; valid until the next call. simdjson reads up to SIMDJSON_PADDING octets past
   /// the end, so an extent is copied into a buffer that has them.
   std::optional<dom::element> parse(std::string_view json) {
+    if (json.empty()) return std::nullopt;  // a member that is not there
     if (buffer_.size() < json.size() + simdjson::SIMDJSON_PADDING) {
       buffer_.resize(2 * json.size() + simdjson::SIMDJSON_PADDING);
     }

@@ -227,7 +227,10 @@ asio::awaitable<Ending> Observer::Impl::visit(Target target) {
   if (status == 404 && ++not_found_ < kNotFoundBeforePolling) {
     co_return Ending{.error = sentence(found.url, "404: not ready, or no Mesos master")};
   }
-  if (!refuses_streaming(status)) co_return Ending{.error = co_await refusal(std::move(*opened))};
+  if (!refuses_streaming(status)) {
+    std::string error = co_await refusal(std::move(*opened));
+    co_return Ending{.error = std::move(error)};
+  }
   not_found_ = 0;
   metrics_.count_problem("streaming_refused",
                          sentence(found.url, "SUBSCRIBE was refused with " +
@@ -371,9 +374,12 @@ asio::awaitable<bool> Observer::Impl::take_record(std::string record, std::optio
   if (octets <= kMaxInlineRecord) {
     event = parse_event(record, state_.hosts());
   } else {
-    event = co_await on_worker<Result<Event, ParseError>>(
-        workers_,
-        [text = std::move(record), hosts = state_.hosts()] { return parse_event(text, hosts); });
+    auto parse = [text = std::move(record), hosts = state_.hosts()] {
+      return parse_event(text, hosts);
+    };
+    // Each step by itself: GCC 12 destroys a lambda inside a co_await expression twice.
+    auto parsing = on_worker<Result<Event, ParseError>>(workers_, std::move(parse));
+    event = co_await std::move(parsing);
   }
   metrics_.parse_seconds.Observe(std::chrono::duration<double>(Clock::now() - begun).count());
   note_arrival();
@@ -446,16 +452,19 @@ asio::awaitable<Ending> Observer::Impl::poll_once(Target target) {
   if (!opened) co_return Ending{.error = opened.error()};
   const MasterUrl url = opened->target.url;
   if (opened->head.status != 200) {
-    co_return Ending{.error = co_await refusal(std::move(*opened))};
+    std::string error = co_await refusal(std::move(*opened));
+    co_return Ending{.error = std::move(error)};
   }
   std::string body;
   const std::string broken = co_await read_body(*opened, body);
   if (!broken.empty()) co_return Ending{.error = sentence(url, broken)};
   const std::size_t octets = body.size();
   const TimePoint begun = Clock::now();
-  auto snapshot = co_await on_worker<Result<Snapshot, ParseError>>(
-      workers_,
-      [text = std::move(body), hosts = state_.hosts()] { return parse_state(text, hosts); });
+  auto parse = [text = std::move(body), hosts = state_.hosts()] {
+    return parse_state(text, hosts);
+  };
+  auto parsing = on_worker<Result<Snapshot, ParseError>>(workers_, std::move(parse));
+  auto snapshot = co_await std::move(parsing);
   metrics_.parse_seconds.Observe(std::chrono::duration<double>(Clock::now() - begun).count());
   if (!snapshot) {
     metrics_.count_problem("state", sentence(url, to_string(snapshot.error())));
