@@ -71,12 +71,11 @@ Plan plan(const Vip& vip, const Applied& applied, const std::optional<Service>& 
 std::optional<Service> without_loss(const Vip& vip, const Applied& applied,
                                     std::optional<Service> desired) {
   if (!applied.selector) {
-    if (!desired && applied.refuses) return Service{.vip = vip, .backends = {}, .hairpin = {}};
+    if (!desired && applied.refuses) return Service{.vip = vip};
     return desired;
   }
   if (!desired) {
-    desired = Service{
-        .vip = vip, .policy = applied.selector->policy, .backends = {}, .hairpin = {}};
+    desired = Service{.vip = vip, .policy = applied.selector->policy};
   }
   std::map<Endpoint, std::uint16_t> merged;
   for (const Backend& backend : desired->backends) merged[backend.endpoint] = backend.weight;
@@ -102,40 +101,40 @@ bool apply(const Command& command, AppliedTable& table) {
     if (found->second.empty()) table.erase(found);
     return true;
   };
-  const bool fits = std::visit(
-      Overloaded{
-          [&](const PutSlot& c) { return put(at(c.vip).slots, c.index, c.backend); },
-          [&](const ReplaceSlot& c) {
-            if (!has(at(c.vip).slots, c.index)) return false;
-            at(c.vip).slots[c.index] = c.backend;
-            return true;
-          },
-          [&](const DropSlot& c) {
-            if (!has(at(c.vip).slots, c.index)) return false;
-            at(c.vip).slots[c.index].reset();
-            return true;
-          },
-          [&](const PutSelector& c) {
-            if (at(c.vip).selector || !is_size_class(c.selector.size)) return false;
-            at(c.vip).selector = c.selector;
-            return true;
-          },
-          [&](const ReplaceSelector& c) {
-            if (!at(c.vip).selector || !is_size_class(c.selector.size)) return false;
-            at(c.vip).selector = c.selector;
-            return true;
-          },
-          [&](const DropSelector& c) {
-            const bool there = at(c.vip).selector.has_value();
-            at(c.vip).selector.reset();
-            return there;
-          },
-          [&](const PutRefusal& c) { return !std::exchange(at(c.vip).refuses, true); },
-          [&](const DropRefusal& c) { return std::exchange(at(c.vip).refuses, false); },
-          [](const PutHairpin&) { return true; },
-          [](const DropHairpin&) { return true; },
-      },
-      command);
+  const bool fits =
+      std::visit(Overloaded{
+                     [&](const PutSlot& c) { return put(at(c.vip).slots, c.index, c.backend); },
+                     [&](const ReplaceSlot& c) {
+                       if (!has(at(c.vip).slots, c.index)) return false;
+                       at(c.vip).slots[c.index] = c.backend;
+                       return true;
+                     },
+                     [&](const DropSlot& c) {
+                       if (!has(at(c.vip).slots, c.index)) return false;
+                       at(c.vip).slots[c.index].reset();
+                       return true;
+                     },
+                     [&](const PutSelector& c) {
+                       if (at(c.vip).selector || !is_size_class(c.selector.size)) return false;
+                       at(c.vip).selector = c.selector;
+                       return true;
+                     },
+                     [&](const ReplaceSelector& c) {
+                       if (!at(c.vip).selector || !is_size_class(c.selector.size)) return false;
+                       at(c.vip).selector = c.selector;
+                       return true;
+                     },
+                     [&](const DropSelector& c) {
+                       const bool there = at(c.vip).selector.has_value();
+                       at(c.vip).selector.reset();
+                       return there;
+                     },
+                     [&](const PutRefusal& c) { return !std::exchange(at(c.vip).refuses, true); },
+                     [&](const DropRefusal& c) { return std::exchange(at(c.vip).refuses, false); },
+                     [](const PutHairpin&) { return true; },
+                     [](const DropHairpin&) { return true; },
+                 },
+                 command);
   std::visit(
       [&](const auto& c) {
         if constexpr (requires { c.vip; }) done(c.vip);

@@ -174,7 +174,7 @@ std::optional<Service> VipTable::desired(const Vip& vip) const {
   const auto owned = owners_.find(vip);
   if (owned == owners_.end()) return std::nullopt;
   const VipLabel& label = *owned->second.begin();
-  Service service{.vip = vip, .name = {}, .policy = policy_, .backends = {}, .hairpin = {}};
+  Service service{.vip = vip, .policy = policy_};
   const auto* name = std::get_if<VipName>(&label.host);
   service.name = name != nullptr ? name->str() : to_string(vip.endpoint);
 

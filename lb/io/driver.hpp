@@ -7,6 +7,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <boost/system/error_category.hpp>
@@ -54,10 +55,10 @@ struct Capabilities {
 struct KernelState {
   enum class Schema : std::uint8_t { absent, current, other };
   Schema schema = Schema::absent;
-  AppliedTable vips;
-  std::set<IpAddress> hairpin;
+  AppliedTable vips = {};
+  std::set<IpAddress> hairpin = {};
   /// New connections counted by each slot, as AppliedTable numbers them.
-  std::map<Vip, std::vector<std::uint64_t>> connections;
+  std::map<Vip, std::vector<std::uint64_t>> connections = {};
 };
 
 /// One all-or-nothing change. Hairpin entries and slots may come in any order within it.
@@ -96,7 +97,8 @@ class Driver {
   /// that a batch may be split to find out which Vip the kernel objects to.
   virtual Result<void> apply(const Transaction& transaction) = 0;
 
-  /// Makes our routes exactly these; returns how many had to be changed.
+  /// Makes our routes, and what else depends on this node's addresses and bridges, exactly this;
+  /// returns how many things had to be changed.
   virtual Result<std::size_t> publish_routes(const RouteSources& sources) = 0;
 
   /// The address this node talks to others with, by its routing table; none: no such family.
@@ -110,8 +112,11 @@ class Driver {
   /// Reads what there is; true if a foreign change was among it, or news were lost.
   virtual bool drain_monitor() = 0;
 
-  /// Removes what is ours; see lb::cleanup().
+  /// Removes what is ours; see lb::cleanup(). Needs no open().
   virtual Result<std::vector<std::string>> cleanup() = 0;
+
+  /// The kernel's own words about the last error, if it had any.
+  virtual std::string detail() const = 0;
 };
 
 }  // namespace muster::lb

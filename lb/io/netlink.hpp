@@ -111,9 +111,9 @@ struct Message {
   template <class Header>
   std::optional<Header> fixed() const noexcept {
     if (payload.size() < sizeof(Header)) return std::nullopt;
-    Header header;
-    std::memcpy(&header, payload.data(), sizeof(Header));
-    return header;
+    Header copy;
+    std::memcpy(&copy, payload.data(), sizeof(Header));
+    return copy;
   }
 };
 

@@ -12,7 +12,8 @@ namespace muster::lb {
 /// without SYN failover, and says so in its capabilities.
 class NftDriver final : public Driver {
  public:
-  NftDriver();
+  /// `table` matters to cleanup() only; open() brings its own.
+  explicit NftDriver(const std::string& table = "muster");
   ~NftDriver() override;
 
   Result<Capabilities> open(const DriverConfig& config) override;
@@ -24,6 +25,7 @@ class NftDriver final : public Driver {
   int monitor_fd() const noexcept override;
   bool drain_monitor() override;
   Result<std::vector<std::string>> cleanup() override;
+  std::string detail() const override;
 
  private:
   class Impl;

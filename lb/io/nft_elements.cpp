@@ -27,7 +27,9 @@ class Fields {
     size_ += 2;
     return *this;
   }
-  Fields& endpoint(const Endpoint& endpoint) { return address(endpoint.address).port(endpoint.port); }
+  Fields& endpoint(const Endpoint& endpoint) {
+    return address(endpoint.address).port(endpoint.port);
+  }
   Fields& host(std::uint32_t value) {
     std::memcpy(octets_.data() + size_, &value, sizeof value);
     size_ += sizeof value;
@@ -77,7 +79,9 @@ class Sorter {
 
  private:
   static Fields key(const Vip& vip) { return Fields{}.endpoint(vip.endpoint); }
-  static Fields pair(const IpAddress& address) { return Fields{}.address(address).address(address); }
+  static Fields pair(const IpAddress& address) {
+    return Fields{}.address(address).address(address);
+  }
   SetChanges& in(Set set, const Vip& vip) {
     return changes_[{vip.endpoint.address.family(), set_name(set, vip.protocol)}];
   }
@@ -114,8 +118,8 @@ struct Where {
 
 /// As many messages as it takes; `write(i)` appends the i-th element.
 template <class Write>
-void write_messages(netlink::Writer& out, netlink::Socket& socket, const Where& where,
-                    bool removal, std::size_t count, Write write) {
+void write_messages(netlink::Writer& out, netlink::Socket& socket, const Where& where, bool removal,
+                    std::size_t count, Write write) {
   for (std::size_t i = 0; i < count;) {
     begin(out, removal ? NFT_MSG_DELSETELEM : NFT_MSG_NEWSETELEM,
           removal ? std::uint16_t{0} : std::uint16_t{NLM_F_CREATE | NLM_F_EXCL},
@@ -194,8 +198,7 @@ bool read_slot(netlink::Bytes element, const Vip& vip, netlink::Bytes rest, Kern
   return true;
 }
 
-bool read_element(netlink::Bytes element, Family family, std::string_view set,
-                  KernelState& state) {
+bool read_element(netlink::Bytes element, Family family, std::string_view set, KernelState& state) {
   netlink::Bytes key = data_of(element, NFTA_SET_ELEM_KEY);
   if (set == kHairpinSet) {
     const auto from = read_address(key, family);

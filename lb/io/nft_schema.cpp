@@ -185,7 +185,7 @@ class SchemaWriter {
     open(NFT_MSG_NEWSET, 0);
     out_.text(NFTA_SET_TABLE, options_.table);
     out_.text(NFTA_SET_NAME, name);
-    out_.u32_be(NFTA_SET_FLAGS, shape.data_type != 0 ? NFT_SET_MAP : 0U);
+    out_.u32_be(NFTA_SET_FLAGS, shape.data_type != 0 ? std::uint32_t{NFT_SET_MAP} : 0);
     out_.u32_be(NFTA_SET_KEY_TYPE, shape.key_type);
     out_.u32_be(NFTA_SET_KEY_LEN, shape.key_size);
     if (shape.data_type != 0) {
@@ -475,8 +475,7 @@ class SchemaWriter {
   }
 
   void masquerade() {
-    expression("masq",
-               [this] { out_.u32_be(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY); });
+    expression("masq", [this] { out_.u32_be(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY); });
   }
 
   void masquerade_chain() {
@@ -579,8 +578,8 @@ SchemaCounts write_schema(netlink::Writer& out, netlink::Socket& socket,
   return SchemaWriter{out, socket, options}.write();
 }
 
-void begin(netlink::Writer& out, std::uint16_t message, std::uint16_t flags,
-           std::uint32_t sequence, std::uint8_t family) {
+void begin(netlink::Writer& out, std::uint16_t message, std::uint16_t flags, std::uint32_t sequence,
+           std::uint8_t family) {
   const nfgenmsg header{.nfgen_family = family, .version = NFNETLINK_V0, .res_id = 0};
   out.begin(static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | message),
             static_cast<std::uint16_t>(NLM_F_REQUEST | flags), sequence, header);

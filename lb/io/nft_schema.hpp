@@ -52,8 +52,8 @@ SchemaCounts write_schema(netlink::Writer& out, netlink::Socket& socket,
                           const SchemaOptions& options);
 
 /// Message headers of nf_tables and its batches.
-void begin(netlink::Writer& out, std::uint16_t message, std::uint16_t flags,
-           std::uint32_t sequence, std::uint8_t family);
+void begin(netlink::Writer& out, std::uint16_t message, std::uint16_t flags, std::uint32_t sequence,
+           std::uint8_t family);
 void begin_batch(netlink::Writer& out, std::uint32_t sequence);
 void end_batch(netlink::Writer& out, std::uint32_t sequence);
 
