@@ -175,8 +175,7 @@ std::optional<Service> VipTable::desired(const Vip& vip) const {
   if (owned == owners_.end()) return std::nullopt;
   const VipLabel& label = *owned->second.begin();
   Service service{.vip = vip, .policy = policy_};
-  const auto* name = std::get_if<VipName>(&label.host);
-  service.name = name != nullptr ? name->str() : to_string(vip.endpoint);
+  service.name = name_of(vip);
 
   std::map<Endpoint, std::uint16_t> merged;
   std::set<IpAddress> hairpin;
@@ -198,6 +197,13 @@ std::optional<Service> VipTable::desired(const Vip& vip) const {
   for (const auto& [endpoint, weight] : merged) service.backends.push_back({endpoint, weight});
   service.hairpin.assign(hairpin.begin(), hairpin.end());
   return service;
+}
+
+std::string VipTable::name_of(const Vip& vip) const {
+  const auto owned = owners_.find(vip);
+  if (owned == owners_.end()) return {};
+  const auto* name = std::get_if<VipName>(&owned->second.begin()->host);
+  return name != nullptr ? name->str() : to_string(vip.endpoint);
 }
 
 std::vector<Vip> VipTable::vips() const {

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "base/cluster_delta.hpp"
@@ -41,6 +42,9 @@ class VipTable {
 
   /// What `vip` should be; none: nobody declares it.
   std::optional<Service> desired(const Vip& vip) const;
+
+  /// As desired(vip)->name, but cheap; empty: nobody declares it.
+  std::string name_of(const Vip& vip) const;
 
   std::vector<Vip> vips() const;
   std::size_t size() const noexcept { return owners_.size(); }

@@ -8,6 +8,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <prometheus/collectable.h>
 #include <prometheus/registry.h>
 
 #include "base/cluster_delta.hpp"
@@ -81,6 +82,9 @@ class Balancer {
     TimePoint last_reconcile;
   };
   Status status() const;
+
+  /// Connections per Vip for the metrics port: register it beside the registry. Outlives this.
+  std::shared_ptr<prometheus::Collectable> connections() const;
 
  private:
   class Impl;

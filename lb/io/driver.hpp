@@ -66,7 +66,7 @@ struct Transaction {
   /// Puts an empty table of the current schema in the place of whatever is there, in the same
   /// instant as `commands`.
   bool reset = false;
-  std::vector<Command> commands;
+  std::vector<Command> commands = {};
 };
 
 /// The source addresses of our routes; none: no route of that family.
@@ -90,7 +90,8 @@ class Driver {
   /// Must succeed before anything else is called. Errors: Errc, or what the kernel said.
   virtual Result<Capabilities> open(const DriverConfig& config) = 0;
 
-  /// Errors: interrupted if the table changed while it was read; just call again.
+  /// May be torn if the table changes meanwhile; the caller knows of its own changes, and the
+  /// monitor tells of others'.
   virtual Result<KernelState> read() = 0;
 
   /// Carries out all of `transaction` or nothing. After an error read again and plan anew, except

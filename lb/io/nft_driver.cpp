@@ -59,6 +59,13 @@ void write_removal(netlink::Writer& out, netlink::Socket& socket, std::string_vi
   }
 }
 
+/// The kernel calls a dump interrupted when anything in any table has changed. Where others do that
+/// all the time no read would ever succeed; and of changes to our own table we know.
+Result<void> whatever_interrupted(Result<void> done) {
+  if (!done && done.error().value() == EINTR) return {};
+  return done;
+}
+
 /// Bridged packets already pass the rules: br_netfilter is on.
 bool bridges_call_us(Family family) {
   std::ifstream file{family == Family::v4 ? "/proc/sys/net/bridge/bridge-nf-call-iptables"
@@ -239,7 +246,7 @@ Result<std::uint32_t> NftDriver::Impl::count_rules(netlink::Socket& socket, Fami
     const netlink::Bytes attributes = message.attributes(sizeof(nfgenmsg));
     if (netlink::find(attributes, NFTA_RULE_TABLE).text() == config_.table) ++count;
   });
-  if (!done) return done.error();
+  if (const auto counted = whatever_interrupted(done); !counted) return counted.error();
   return count;
 }
 
@@ -251,7 +258,7 @@ Result<void> NftDriver::Impl::dump_set(
   out.text(NFTA_SET_ELEM_LIST_TABLE, config_.table);
   out.text(NFTA_SET_ELEM_LIST_SET, set);
   out.end();
-  return socket.request(out.bytes(), each);
+  return whatever_interrupted(socket.request(out.bytes(), each));
 }
 
 Result<std::size_t> NftDriver::Impl::read_sets(netlink::Socket& socket, Family family,
