@@ -47,6 +47,7 @@ Answer answer(std::span<const std::byte> message, const ZoneSnapshot& zones,
 /// A reply without records: `code` and, for EDNS clients, OPT and an extended error (0: none).
 /// For what the forwarder has to refuse. Returns the octets written; `out` must hold 512.
 std::size_t empty_reply(std::span<const std::byte> message, const Query& query, std::uint16_t code,
-                        std::uint16_t extended_error, std::span<std::byte> out) noexcept;
+                        std::uint16_t extended_error, bool recursion_available,
+                        std::span<std::byte> out) noexcept;
 
 }  // namespace muster::dns

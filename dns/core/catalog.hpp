@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -15,6 +16,8 @@
 #include "dns/core/zone_snapshot.hpp"
 
 namespace muster::dns {
+
+struct Suffixes;
 
 struct CatalogOptions {
   std::string domain = "mesos";
@@ -71,19 +74,20 @@ class Catalog {
 
   void add(const Record&);
   void remove(const Record&);
-  void replace(std::vector<Record> before, std::vector<Record> after);
+  void replace(const std::vector<Record>& before, const std::vector<Record>& after);
   void touch(Entry&);
   void came(Entry&);
   void went(Entry&);
   Entry* entry(std::string_view owner);
   void forget_if_unused(Entry*);
+  void touch_referrers();
   NodePtr render(const Entry&) const;
-  const Apex* apex_of(std::string_view wire) const noexcept;
-  void add_fixed_records();
+  std::optional<std::uint8_t> zone_of(std::string_view wire) const noexcept;
   void make_zones();
-  void stage_master(const Change<Master>&);
+  void add_fixed_records();
 
   CatalogOptions options_;
+  std::unique_ptr<Suffixes> suffixes_;
   std::shared_ptr<const ZoneTable> table_;
   std::shared_ptr<const ZoneSnapshot> snapshot_;
   Entries entries_;

@@ -16,6 +16,9 @@ std::optional<std::uint16_t> parse_type(std::string_view text) noexcept;
 /// "NXDOMAIN", or "RCODE23".
 std::string rcode_text(std::uint16_t rcode);
 
+/// A wire name, which must be valid, in presentation form with the final dot.
+std::string wire_text(std::string_view wire);
+
 /// RDATA in presentation form; `\# n hex` (RFC 3597 §5) for unknown types and for data that is
 /// not what its type says. [at, at + size) must lie inside `message`.
 std::string data_text(std::uint16_t type, std::span<const std::byte> message, std::size_t at,
