@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -36,6 +37,8 @@ struct ServerOptions {
 /// changes, stop(), destroy. `control` is where large deltas are worked off, in steps.
 class Server {
  public:
+  static constexpr std::size_t kInlineChanges = 64;
+
   Server(boost::asio::any_io_executor control, ServerOptions, prometheus::Registry&);
   ~Server();
   Server(const Server&) = delete;
@@ -50,7 +53,7 @@ class Server {
 
   /// Takes over what changed. A delta of up to kInlineChanges is visible to every worker when
   /// this returns, unless a larger one is still being worked off. A larger one goes in steps of
-  /// at most kStep on `control`, in order; until its last step a first state does not count as
+  /// about 10 ms on `control`, in order; until its last step a first state does not count as
   /// complete, so that what is still missing is SERVFAIL and not NXDOMAIN.
   void apply(const ClusterDelta&);
 
