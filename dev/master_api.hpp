@@ -20,9 +20,9 @@ struct ApiRequest {
 
 struct ApiResponse {
   int status = 200;
-  std::string content_type;  // empty: no such header, as Mesos does for an empty body
-  std::vector<std::pair<std::string, std::string>> headers;
-  std::string body;
+  std::string content_type{};  // empty: no such header, as Mesos does for an empty body
+  std::vector<std::pair<std::string, std::string>> headers{};
+  std::string body{};
   /// The answer is the event stream: SUBSCRIBED, HEARTBEAT and whatever happens then.
   bool stream = false;
 };

@@ -105,15 +105,15 @@ enum class StatusReason : std::uint8_t {
 struct MesosStatus {
   MesosState state = MesosState::staging;
   WallTime time = 0;
-  std::string message;
+  std::string message{};
   bool from_master = false;
   StatusReason reason = StatusReason::none;
-  std::optional<bool> healthy;
+  std::optional<bool> healthy{};
   // The container's part; all empty in an update of the master's own.
-  std::string container_id;
-  std::vector<MesosNetwork> networks;
+  std::string container_id{};
+  std::vector<MesosNetwork> networks{};
   std::int64_t executor_pid = 0;
-  std::string uuid;  // base64; filled in by Master
+  std::string uuid{};  // base64; filled in by Master
 };
 
 }  // namespace muster::dev

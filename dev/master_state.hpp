@@ -43,7 +43,7 @@ class Master {
   struct TaskRecord {
     MesosTask info;
     MesosState state = MesosState::staging;
-    std::vector<MesosStatus> statuses;  // one per run of equal states, the latest of each
+    std::vector<MesosStatus> statuses{};  // one per run of equal states, the latest of each
     bool announced = false;
   };
   struct FrameworkRecord {
