@@ -1,0 +1,74 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+
+#include "base/io/task_group.hpp"
+#include "dev/cluster.hpp"
+#include "dev/control.hpp"
+#include "dev/daemons.hpp"
+#include "dev/http_server.hpp"
+#include "dev/launcher.hpp"
+#include "dev/master_state.hpp"
+#include "dev/node.hpp"
+#include "dev/terminal.hpp"
+
+namespace muster::dev {
+
+/// Everything that runs, owned in one place. Private to cluster*.cpp.
+class Cluster {
+ public:
+  Cluster(ClusterOptions options, ClusterHandles handles);
+  int run();
+
+ private:
+  void build_network();
+  void start_masters();
+  void start_agents();
+  void greet();
+  void publish();
+  boost::asio::awaitable<void> watch_life();
+  boost::asio::awaitable<void> announce_ready();
+  boost::asio::awaitable<void> bring_master_back();
+  /// Asks the node's own daemon; the apps are the launcher's.
+  boost::asio::awaitable<bool> node_ready(unsigned node);
+  boost::asio::awaitable<bool> all_ready(bool apps_only, std::string* why);
+
+  // Control, in cluster_control.cpp.
+  boost::asio::awaitable<ControlAnswer> control(boost::json::object request,
+                                                ControlServer::Progress progress);
+  boost::asio::awaitable<ControlAnswer> answer(boost::json::object request,
+                                               ControlServer::Progress progress);
+  boost::asio::awaitable<ControlAnswer> show();
+  boost::asio::awaitable<ControlAnswer> wait_ready(double seconds, bool apps_only,
+                                                   ControlServer::Progress progress);
+  ControlAnswer enter(unsigned node, bool container);
+  ControlAnswer logs(const std::string& which);
+  ControlAnswer kill(const boost::json::object& request);
+  ControlAnswer master_command(const std::string& action);
+  ControlAnswer cut(unsigned node, bool heal);
+  unsigned node_number(const boost::json::object& request) const;
+
+  ClusterOptions options_;
+  ClusterHandles handles_;
+  Terminal terminal_;
+  boost::asio::io_context io_;
+  Reaper reaper_;
+  Network network_;
+  std::unique_ptr<Master> master_;
+  std::unique_ptr<Master> standby_;
+  bool master_up_ = true;
+  std::unique_ptr<HttpServer> master_http_;
+  std::unique_ptr<HttpServer> standby_http_;
+  std::vector<std::unique_ptr<HttpServer>> agents_http_;
+  std::unique_ptr<Daemons> daemons_;
+  std::unique_ptr<Launcher> launcher_;
+  std::unique_ptr<ControlServer> control_;
+  TaskGroup tasks_;
+};
+
+}  // namespace muster::dev

@@ -1,0 +1,145 @@
+#include "dev/master_api.hpp"
+
+#include <algorithm>
+
+#include <boost/json/parse.hpp>
+
+#include "dev/master_json.hpp"
+
+namespace muster::dev {
+
+namespace {
+
+ApiResponse plain(int status, std::string body) {
+  return {.status = status,
+          .content_type = "text/plain; charset=utf-8",
+          .headers = {},
+          .body = std::move(body),
+          .stream = false};
+}
+
+ApiResponse json(std::string body) {
+  return {.status = 200,
+          .content_type = "application/json",
+          .headers = {},
+          .body = std::move(body),
+          .stream = false};
+}
+
+ApiResponse redirect(std::string location) {
+  ApiResponse out{.status = 307};
+  out.headers.emplace_back("Location", std::move(location));
+  return out;
+}
+
+/// The path without query and without what libprocess forgives: an absolute URI, doubled slashes,
+/// a slash at the end.
+std::string path_of(std::string_view target) {
+  if (const auto scheme = target.find("://");
+      scheme != std::string_view::npos && !target.starts_with('/')) {
+    target.remove_prefix(scheme + 3);
+    const auto slash = target.find('/');
+    target = slash == std::string_view::npos ? "/" : target.substr(slash);
+  }
+  target = target.substr(0, target.find_first_of("?#"));
+  std::string path;
+  for (const char c : target) {
+    if (c != '/' || path.empty() || path.back() != '/') path += c;
+  }
+  if (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+bool accepts_json(const std::optional<std::string>& accept) {
+  if (!accept || accept->empty()) return true;
+  std::string_view rest{*accept};
+  while (!rest.empty()) {
+    const std::size_t comma = std::min(rest.find(','), rest.size());
+    std::string_view one = rest.substr(0, comma);
+    one = one.substr(0, one.find(';'));
+    while (one.starts_with(' ')) one.remove_prefix(1);
+    while (one.ends_with(' ')) one.remove_suffix(1);
+    if (one == "*/*" || one == "application/*" || one == "application/json") return true;
+    rest.remove_prefix(std::min(comma + 1, rest.size()));
+  }
+  return false;
+}
+
+ApiResponse call(std::string_view type, const Master& master) {
+  if (type == "GET_STATE") return json(v1_get_state(master));
+  if (type == "GET_TASKS") return json(v1_get_tasks(master));
+  if (type == "GET_AGENTS") return json(v1_get_agents(master));
+  if (type == "GET_FRAMEWORKS") return json(v1_get_frameworks(master));
+  if (type == "GET_HEALTH") return json(v1_get_health());
+  if (type == "GET_VERSION") return json(v1_get_version());
+  if (type == "SUBSCRIBE") {
+    ApiResponse out = json("");
+    out.stream = true;
+    return out;
+  }
+  // Also what a real master says to a type it has never heard of.
+  return plain(400, "Failed to validate v1::master::Call: Expecting 'type' to be present");
+}
+
+ApiResponse operator_api(const ApiRequest& request, const Master& master,
+                         const std::optional<std::string>& leader) {
+  if (master.phase() == MasterPhase::standby) {
+    if (!leader) return plain(503, "No leader elected");
+    return redirect("//" + *leader + request.target);
+  }
+  if (master.phase() == MasterPhase::recovering) {
+    return plain(503, "Master has not finished recovery");
+  }
+  if (request.method != "POST") {
+    ApiResponse out = plain(405,
+                            "405 Method Not Allowed. Expecting one of { 'POST' }, but received '" +
+                                request.method + "'.");
+    out.headers.emplace_back("Allow", "POST");
+    return out;
+  }
+  if (!request.content_type) return plain(400, "Expecting 'Content-Type' to be present");
+  if (*request.content_type != "application/json") {  // exactly: a charset is refused too
+    return plain(415, "Expecting 'Content-Type' of application/json or application/x-protobuf");
+  }
+  boost::json::error_code error;
+  const boost::json::value body = boost::json::parse(request.body, error);
+  if (error) return plain(400, "Failed to parse body into JSON: " + error.message());
+  if (!body.is_object()) return plain(400, "Failed to parse body into JSON: not an object");
+  if (!accepts_json(request.accept)) {
+    return plain(406, "Expecting 'Accept' to allow application/json or application/x-protobuf");
+  }
+  const boost::json::value* type = body.get_object().if_contains("type");
+  return call(type != nullptr && type->is_string() ? std::string_view{type->get_string()}
+                                                   : std::string_view{},
+              master);
+}
+
+}  // namespace
+
+ApiResponse answer(const ApiRequest& request, const Master& master,
+                   const std::optional<std::string>& leader) {
+  const std::string path = path_of(request.target);
+  if (master.phase() == MasterPhase::starting) return plain(404, "404 Not Found.");
+  if (path == "/api/v1" || path == "/master/api/v1") return operator_api(request, master, leader);
+  if (path == "/health" || path == "/master/health") return {};
+  if (path == "/version") return json(v0_version());
+  const bool standby = master.phase() == MasterPhase::standby;
+  if (path == "/redirect" || path == "/master/redirect") {
+    const std::string me =
+        master.identity().address + ":" + std::to_string(master.identity().port);
+    if (standby && !leader) return plain(503, "No leader elected");
+    return redirect("//" + (standby ? *leader : me));
+  }
+  if (path == "/state" || path == "/master/state") {
+    if (!standby) return json(v0_state(master));
+    if (!leader) return plain(503, "No leader elected");
+    return redirect("//" + *leader + request.target);
+  }
+  return plain(404, "404 Not Found.");
+}
+
+std::string recordio(std::string_view payload) {
+  return std::to_string(payload.size()) + "\n" + std::string{payload};
+}
+
+}  // namespace muster::dev
