@@ -138,7 +138,7 @@ void check_view(const Cluster& cluster, const Told& told, TimePoint now) {
 TEST_SUITE_BEGIN("cluster/core/cluster properties");
 
 TEST_CASE("without a hold the view is what was told, after every observation") {
-  for_each_seed(100, [](std::uint64_t seed) {
+  for_each_seed(40, [](std::uint64_t seed) {
     MUSTER_SHOW_SEED(seed);
     Rng rng{seed};
     Told told{rng};
@@ -172,7 +172,7 @@ TEST_CASE("without a hold the view is what was told, after every observation") {
 }
 
 TEST_CASE("with holds the view is what was told and what is held, and all holds end") {
-  for_each_seed(60, [](std::uint64_t seed) {
+  for_each_seed(25, [](std::uint64_t seed) {
     MUSTER_SHOW_SEED(seed);
     Rng rng{seed};
     Told told{rng};
@@ -214,7 +214,7 @@ TEST_CASE("with holds the view is what was told and what is held, and all holds 
 }
 
 TEST_CASE("restore(save()) is the same state at any moment, and goes on the same way") {
-  for_each_seed(60, [](std::uint64_t seed) {
+  for_each_seed(25, [](std::uint64_t seed) {
     MUSTER_SHOW_SEED(seed);
     Rng rng{seed};
     Told told{rng};
