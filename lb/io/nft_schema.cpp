@@ -55,10 +55,6 @@ std::string class_chain(const Selector& selector, Protocol protocol) {
          std::to_string(selector.size) + "_" + std::string{to_string(protocol)};
 }
 
-std::string classes_name(Protocol protocol) {
-  return "classes_" + std::string{to_string(protocol)};
-}
-
 /// nft's notes beside a set: nested (type, length, value) octets. Without them nft could not read
 /// back what it prints of a map whose key holds a slot number.
 class Notes {
@@ -123,12 +119,6 @@ class SchemaWriter {
     table();
     if (options_.syn_failover) timeout_policy();
     sets();
-    for (const Protocol protocol : kProtocols) {
-      for (const Policy policy : kPolicies) {
-        for (const std::uint32_t size : size_classes()) class_rules({policy, size}, protocol);
-      }
-      classes(protocol);
-    }
     service_chain();
     hook("prerouting", NF_INET_PRE_ROUTING, "nat", kDnatPriority);
     rule("prerouting", [this] { jump(NFT_JUMP, "services"); });
@@ -136,6 +126,12 @@ class SchemaWriter {
     rule("output", [this] { jump(NFT_JUMP, "services"); });
     masquerade_chain();
     guard_chains();
+    return counts_;
+  }
+
+  SchemaCounts write(const SizeClass& size_class) {
+    class_rules(size_class.selector, size_class.protocol);
+    class_element(size_class);
     return counts_;
   }
 
@@ -367,11 +363,17 @@ class SchemaWriter {
     compare(NFT_CMP_NEQ, {reinterpret_cast<const std::uint8_t*>(&zero), sizeof zero});
   }
 
-  void lookup(std::string_view set, std::optional<std::uint32_t> to) {
+  void must_be_in(std::string_view set) {
     expression("lookup", [&] {
       out_.text(NFTA_LOOKUP_SET, set);
       out_.u32_be(NFTA_LOOKUP_SREG, kReg);
-      if (to) out_.u32_be(NFTA_LOOKUP_DREG, *to);
+    });
+  }
+  void lookup(std::string_view map, std::uint32_t to) {
+    expression("lookup", [&] {
+      out_.text(NFTA_LOOKUP_SET, map);
+      out_.u32_be(NFTA_LOOKUP_SREG, kReg);
+      out_.u32_be(NFTA_LOOKUP_DREG, to);
     });
   }
   void jump(int code, std::string_view to) {
@@ -430,21 +432,17 @@ class SchemaWriter {
 
   /// Not a verdict in `vips` itself: each change there would have the kernel walk all of them to
   /// look for loops, 2.3 ms with 10,000 Vips.
-  void classes(Protocol protocol) {
-    open(NFT_MSG_NEWSETELEM, 0);
+  void class_element(const SizeClass& size_class) {
+    open(NFT_MSG_NEWSETELEM, NLM_F_EXCL);
     out_.text(NFTA_SET_ELEM_LIST_TABLE, options_.table);
-    out_.text(NFTA_SET_ELEM_LIST_SET, classes_name(protocol));
+    out_.text(NFTA_SET_ELEM_LIST_SET, classes_name(size_class.protocol));
     out_.nest(NFTA_SET_ELEM_LIST_ELEMENTS, [&] {
-      for (const Policy policy : kPolicies) {
-        for (const std::uint32_t size : size_classes()) {
-          const Selector selector{policy, size};
-          out_.nest(NFTA_LIST_ELEM, [&] {
-            data(NFTA_SET_ELEM_KEY, class_id(selector));
-            out_.nest(NFTA_SET_ELEM_DATA,
-                      [&] { verdict(NFT_GOTO, class_chain(selector, protocol)); });
-          });
-        }
-      }
+      out_.nest(NFTA_LIST_ELEM, [&] {
+        data(NFTA_SET_ELEM_KEY, class_id(size_class.selector));
+        out_.nest(NFTA_SET_ELEM_DATA, [&] {
+          verdict(NFT_GOTO, class_chain(size_class.selector, size_class.protocol));
+        });
+      });
     });
     out_.end();
   }
@@ -484,14 +482,14 @@ class SchemaWriter {
       match_conntrack(NFT_CT_STATUS, IPS_DST_NAT);
       load_source(kReg);
       load_destination(after_address());
-      lookup(kHairpinSet, std::nullopt);
+      must_be_in(kHairpinSet);
       masquerade();
     });
     rule("postrouting", [this] {
       match_conntrack(NFT_CT_STATUS, IPS_DST_NAT);
       meta_load(NFT_META_IIF, kReg);
       meta_load(NFT_META_OIF, kReg + 1);
-      lookup(kBridgesSet, std::nullopt);
+      must_be_in(kBridgesSet);
       masquerade();
     });
   }
@@ -522,7 +520,7 @@ class SchemaWriter {
     for (const Protocol protocol : kProtocols) {
       rule("guard", [&] {
         load_service(protocol);
-        lookup(set_name(Set::refused, protocol), std::nullopt);
+        must_be_in(set_name(Set::refused, protocol));
         jump(NFT_GOTO, "refuse");
       });
     }
@@ -546,6 +544,10 @@ class SchemaWriter {
 };
 
 }  // namespace
+
+std::string classes_name(Protocol protocol) {
+  return "classes_" + std::string{to_string(protocol)};
+}
 
 std::string set_name(Set set, Protocol protocol) {
   std::string name = set == Set::vips ? "vips_" : set == Set::slots ? "slots_" : "refused_";
@@ -576,6 +578,11 @@ std::string schema_comment(const SchemaOptions& options) {
 SchemaCounts write_schema(netlink::Writer& out, netlink::Socket& socket,
                           const SchemaOptions& options) {
   return SchemaWriter{out, socket, options}.write();
+}
+
+SchemaCounts write_class(netlink::Writer& out, netlink::Socket& socket,
+                         const SchemaOptions& options, const SizeClass& size_class) {
+  return SchemaWriter{out, socket, options}.write(size_class);
 }
 
 void begin(netlink::Writer& out, std::uint16_t message, std::uint16_t flags, std::uint32_t sequence,
