@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <span>
@@ -20,6 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
   }
   const auto text = Name::parse({reinterpret_cast<const char*>(data), size});
-  if (text && Name::parse(text->to_string()).value() != *text) std::abort();
+  if (!text) return 0;
+  const auto again = Name::parse(text->to_string());
+  if (!again || *again != *text) std::abort();
   return 0;
 }
