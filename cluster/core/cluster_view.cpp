@@ -1,0 +1,268 @@
+#include "cluster/core/cluster_view.hpp"
+
+#include <utility>
+
+namespace muster::cluster {
+namespace {
+
+template <class Map>
+typename Map::mapped_type find_or_null(const Map& map, const typename Map::key_type& key) {
+  const auto found = map.find(key);
+  return found != map.end() ? found->second : nullptr;
+}
+
+/// What each touched thing was before the batch.
+template <class Map>
+class Touched {
+ public:
+  explicit Touched(const Map& map) : map_{map} {}
+  void note(const typename Map::key_type& key) {
+    const auto [it, added] = before_.try_emplace(key);
+    if (added) it->second = find_or_null(map_, key);
+  }
+  template <class Changes>
+  void finish(Changes& changes) const {
+    for (const auto& [key, before] : before_) {
+      const auto after = find_or_null(map_, key);
+      if (before == after || (before && after && *before == *after)) continue;
+      changes.push_back({before, after});
+    }
+  }
+
+ private:
+  const Map& map_;
+  Map before_;
+};
+
+std::string describe(const RecordWrite& write) {
+  constexpr std::size_t kMost = 200;  // a key may be long, and hold anything
+  std::string text = "record kind " + std::to_string(static_cast<unsigned>(write.key.kind)) + ' ';
+  for (const char c : write.key.id.substr(0, kMost)) {
+    text += c >= 0x20 && c < 0x7F ? c : '/';
+  }
+  if (write.shard.kind == ShardKind::agent) text += " of agent " + write.shard.agent.str();
+  return text;
+}
+
+}  // namespace
+
+struct ClusterView::Batch {
+  explicit Batch(const ClusterView& view)
+      : tasks{view.tasks_},
+        agents{view.agents_},
+        frameworks{view.frameworks_},
+        masters{view.masters_},
+        vips{view.vips_} {}
+  Touched<Tasks> tasks;
+  Touched<Agents> agents;
+  Touched<Frameworks> frameworks;
+  Touched<Masters> masters;
+  Touched<Vips> vips;
+};
+
+ClusterDelta ClusterView::apply(std::span<const RecordWrite> writes) {
+  Batch batch{*this};
+  for (const RecordWrite& write : writes) apply_one(write, batch);
+  ClusterDelta delta;
+  batch.tasks.finish(delta.tasks);
+  batch.agents.finish(delta.agents);
+  batch.frameworks.finish(delta.frameworks);
+  batch.masters.finish(delta.masters);
+  batch.vips.finish(delta.vips);
+  return delta;
+}
+
+void ClusterView::apply_one(const RecordWrite& write, Batch& batch) {
+  switch (write.key.kind) {
+    case RecordKind::task:
+      return apply_task(write, batch);
+    case RecordKind::agent:
+      return apply_agent(write, batch);
+    case RecordKind::framework:
+      return apply_framework(write, batch);
+    case RecordKind::master:
+      return apply_master(write, batch);
+    case RecordKind::vip:
+      return apply_vip(write, batch);
+  }
+  // A kind of a later version: not ours to judge.
+}
+
+void ClusterView::apply_task(const RecordWrite& write, Batch& batch) {
+  if (write.value) {
+    auto task = decode_task(write.shard, write.key, *write.value);
+    if (!task) return refuse(write, task.error());
+    return put_task(std::move(*task), batch);
+  }
+  const auto key = parse_task_key(write.key);
+  if (!key) return refuse(write, DecodeError::bad_key);
+  // It may be another agent's by now; then this shard has no say in it.
+  const auto known = any_task(*key);
+  if (known && known->agent_id == write.shard.agent) remove_task(*key, batch);
+}
+
+void ClusterView::apply_agent(const RecordWrite& write, Batch& batch) {
+  if (write.shard != ShardId{ShardKind::agent, AgentId{write.key.id}}) {
+    return refuse(write, DecodeError::bad_kind);
+  }
+  const AgentId id{write.key.id};
+  std::shared_ptr<const Agent> next;
+  if (write.value) {
+    auto agent = decode_agent(write.key, *write.value);
+    if (!agent) return refuse(write, agent.error());
+    if (agents_.size() >= kMaxOtherRecords && !agents_.contains(id)) {
+      return refuse(write, DecodeError::too_long);
+    }
+    next = std::make_shared<const Agent>(std::move(*agent));
+  }
+  batch.agents.note(id);
+  const auto before = find_or_null(agents_, id);
+  if (next) {
+    agents_[id] = next;
+  } else {
+    agents_.erase(id);
+  }
+  if (before && next && before->addresses == next->addresses) return;
+  const auto tasks = of_agent_.find(id);
+  if (tasks == of_agent_.end()) return;
+  const std::vector<const TaskKey*> keys{tasks->second.begin(), tasks->second.end()};
+  for (const TaskKey* key : keys) join_again(*key, batch);
+}
+
+void ClusterView::apply_framework(const RecordWrite& write, Batch& batch) {
+  if (write.shard.kind != ShardKind::frameworks) return refuse(write, DecodeError::bad_kind);
+  const FrameworkId id{write.key.id};
+  std::shared_ptr<const Framework> next;
+  if (write.value) {
+    auto framework = decode_framework(write.key, *write.value);
+    if (!framework) return refuse(write, framework.error());
+    if (frameworks_.size() >= kMaxOtherRecords && !frameworks_.contains(id)) {
+      return refuse(write, DecodeError::too_long);
+    }
+    next = std::make_shared<const Framework>(std::move(*framework));
+  }
+  batch.frameworks.note(id);
+  const auto before = find_or_null(frameworks_, id);
+  if (next) {
+    frameworks_[id] = next;
+  } else {
+    frameworks_.erase(id);
+  }
+  if (before && next && before->name == next->name) return;
+  std::vector<const TaskKey*> keys;
+  for (const Tasks* tasks : {&tasks_, &waiting_}) {
+    for (auto task = tasks->lower_bound({id, TaskId{}});
+         task != tasks->end() && task->first.framework == id; ++task) {
+      keys.push_back(&task->first);
+    }
+  }
+  for (const TaskKey* key : keys) join_again(*key, batch);
+}
+
+void ClusterView::apply_master(const RecordWrite& write, Batch& batch) {
+  if (write.shard.kind != ShardKind::masters) return refuse(write, DecodeError::bad_kind);
+  const auto endpoint = Endpoint::parse(write.key.id);
+  if (!endpoint) return refuse(write, DecodeError::bad_key);
+  if (!write.value) {
+    batch.masters.note(*endpoint);
+    masters_.erase(*endpoint);
+    return;
+  }
+  auto master = decode_master(write.key, *write.value);
+  if (!master) return refuse(write, master.error());
+  if (masters_.size() >= kMaxOtherRecords && !masters_.contains(*endpoint)) {
+    return refuse(write, DecodeError::too_long);
+  }
+  batch.masters.note(*endpoint);
+  masters_[*endpoint] = std::make_shared<const Master>(std::move(*master));
+}
+
+void ClusterView::apply_vip(const RecordWrite& write, Batch& batch) {
+  if (write.shard.kind != ShardKind::vips) return refuse(write, DecodeError::bad_kind);
+  const VipName name{write.key.id};
+  if (!write.value) {
+    batch.vips.note(name);
+    vips_.erase(name);
+    return;
+  }
+  auto record = decode_vip(write.key, *write.value);
+  if (!record) return refuse(write, record.error());
+  if (vips_.size() >= kMaxOtherRecords && !vips_.contains(name)) {
+    return refuse(write, DecodeError::too_long);
+  }
+  batch.vips.note(name);
+  vips_[name] = std::make_shared<const VipAllocation>(std::move(record->allocation));
+}
+
+void ClusterView::put_task(Task task, Batch& batch) {
+  const TaskKey key = key_of(task);
+  const auto known = any_task(key);
+  if (!known && tasks_.size() + waiting_.size() >= kMaxTasks) {
+    return note_problem({"task_limit", "task " + key.task.str(),
+                         "there are " + std::to_string(kMaxTasks) + " tasks already"});
+  }
+  if (known && known->agent_id != task.agent_id) remove_task(key, batch);
+  const auto agent = agents_.find(task.agent_id);
+  const auto framework = frameworks_.find(task.framework_id);
+  const bool whole = agent != agents_.end() && framework != frameworks_.end();
+  if (whole) {
+    task.agent_addresses = agent->second->addresses;
+    task.framework_name = framework->second->name;
+  }
+  batch.tasks.note(key);
+  Tasks& to = whole ? tasks_ : waiting_;
+  Tasks& from = whole ? waiting_ : tasks_;
+  // The node moves with its key, at which of_agent_ points.
+  if (auto node = from.extract(key)) to.insert(std::move(node));
+  const auto [place, added] = to.try_emplace(key);
+  if (added) of_agent_[task.agent_id].insert(&place->first);
+  place->second = std::make_shared<const Task>(std::move(task));
+}
+
+void ClusterView::remove_task(const TaskKey& key, Batch& batch) {
+  batch.tasks.note(key);
+  for (Tasks* tasks : {&tasks_, &waiting_}) {
+    const auto task = tasks->find(key);
+    if (task == tasks->end()) continue;
+    const auto index = of_agent_.find(task->second->agent_id);
+    index->second.erase(&task->first);
+    if (index->second.empty()) of_agent_.erase(index);
+    tasks->erase(task);
+  }
+}
+
+void ClusterView::join_again(const TaskKey& key, Batch& batch) {
+  const auto task = any_task(key);
+  if (task) put_task(Task{*task}, batch);
+}
+
+std::shared_ptr<const Task> ClusterView::any_task(const TaskKey& key) const {
+  auto task = find_or_null(tasks_, key);
+  return task ? task : find_or_null(waiting_, key);
+}
+
+std::shared_ptr<const Task> ClusterView::task(const TaskKey& key) const {
+  return find_or_null(tasks_, key);
+}
+
+std::shared_ptr<const Agent> ClusterView::agent(const AgentId& id) const {
+  return find_or_null(agents_, id);
+}
+
+std::shared_ptr<const Framework> ClusterView::framework(const FrameworkId& id) const {
+  return find_or_null(frameworks_, id);
+}
+
+void ClusterView::refuse(const RecordWrite& write, DecodeError error) {
+  note_problem({"record", describe(write), std::string{to_string(error)}});
+}
+
+void ClusterView::note_problem(Problem problem) {
+  if (problems_.size() < kMaxProblems) problems_.push_back(std::move(problem));
+}
+
+std::vector<Problem> ClusterView::take_problems() {
+  return std::exchange(problems_, {});
+}
+
+}  // namespace muster::cluster

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/byte_reader.hpp"
+#include "base/byte_writer.hpp"
+#include "base/id.hpp"
+#include "base/result.hpp"
+#include "base/task.hpp"
+
+/// What one node writes for all to read. A record is one Task, Agent, Framework, Master or VIP
+/// allocation; records live in shards, one writer at a time each, and a shard is the unit that
+/// is versioned and compared.
+namespace muster::cluster {
+
+/// The closed set of what can be wrong with a record. All mean the same to a caller: the record
+/// is skipped, counted and named once; whatever stood under its key before stays.
+enum class DecodeError : std::uint8_t {
+  truncated,
+  trailing_bytes,
+  unsupported_version,  // written by a muster whose records this one cannot read
+  bad_kind,             // a kind that does not belong into that shard, or is not known
+  bad_key,
+  bad_order,  // fields must ascend; only list fields repeat
+  missing_field,
+  bad_value,  // a port 0, an unknown enumerator, an address of a wrong length
+  too_long,   // text, list or record above its bound
+  bad_checksum,
+};
+std::string_view to_string(DecodeError) noexcept;
+
+inline constexpr std::size_t kMaxTasks = 1'000'000;
+inline constexpr std::size_t kMaxOtherRecords = 200'000;  // of each other kind
+
+inline constexpr std::uint8_t kRecordVersion = 1;
+inline constexpr std::size_t kMaxRecordBytes = 256 * 1024;
+inline constexpr std::size_t kMaxKeyBytes = 1024;   // Mesos ids are at most 255 octets each
+inline constexpr std::size_t kMaxIdBytes = 500;     // two of them and a separator fit a key
+inline constexpr std::size_t kMaxTextBytes = 4096;  // names: free text in Mesos
+inline constexpr std::size_t kMaxAddresses = 64;    // of one task or agent
+inline constexpr std::size_t kMaxPorts = 1024;      // of one task, declared
+inline constexpr std::size_t kMaxHostPorts = 4096;  // of one task, from its resources
+inline constexpr std::size_t kMaxPerPort = 64;      // endpoints, and VIP labels, of one port
+
+enum class ShardKind : std::uint8_t { frameworks = 1, masters = 2, vips = 3, agent = 4 };
+
+struct ShardId {
+  ShardKind kind = ShardKind::frameworks;
+  AgentId agent;  // of kind agent; else empty
+  friend auto operator<=>(const ShardId&, const ShardId&) = default;
+};
+
+/// Values above the last are kinds of a later version: carried, not understood.
+enum class RecordKind : std::uint8_t { agent = 1, task = 2, framework = 3, master = 4, vip = 5 };
+
+struct RecordKey {
+  RecordKind kind = RecordKind::task;
+  /// Framework id, NUL, task id of a task; the id of an agent or framework; the canonical name of
+  /// a VIP; `address:port` of a master.
+  std::string id;
+  friend auto operator<=>(const RecordKey&, const RecordKey&) = default;
+};
+
+/// One change of one record. Without a value: the record goes.
+struct RecordWrite {
+  ShardId shard;
+  RecordKey key;
+  std::optional<std::vector<std::byte>> value;
+  friend bool operator==(const RecordWrite&, const RecordWrite&) = default;
+};
+
+/// An allocation and what is needed to settle who was first and when it ends.
+struct VipRecord {
+  VipAllocation allocation;
+  std::uint64_t term = 0;          // of the publisher that allocated it
+  std::uint64_t sequence = 0;      // counts allocations within a term; the older one wins
+  std::int64_t since_seconds = 0;  // Unix time of the allocation
+  std::optional<std::int64_t> unused_since_seconds;  // set: no backend since then
+  friend auto operator<=>(const VipRecord&, const VipRecord&) = default;
+};
+
+ShardId shard_of(const Task&);
+ShardId shard_of(const Agent&);
+RecordKey record_key(const TaskKey&);
+RecordKey record_key(const AgentId&);
+RecordKey record_key(const FrameworkId&);
+RecordKey record_key(const Endpoint& master);
+RecordKey record_key(const VipName&);
+std::optional<TaskKey> parse_task_key(const RecordKey&);
+
+/// Value bytes. What stands in the key is not repeated; what stands in another record
+/// (framework_name, agent_addresses of a task) is not in this one. Field numbers never change
+/// their meaning, new ones are larger than all before: an older reader skips them.
+/// Errors: too_long, bad_key (an id with a NUL, empty or too long).
+Result<std::vector<std::byte>, DecodeError> encode(const Task&);
+Result<std::vector<std::byte>, DecodeError> encode(const Agent&);
+Result<std::vector<std::byte>, DecodeError> encode(const Framework&);
+Result<std::vector<std::byte>, DecodeError> encode(const Master&);
+Result<std::vector<std::byte>, DecodeError> encode(const VipRecord&);
+
+/// The task comes without framework_name and agent_addresses.
+Result<Task, DecodeError> decode_task(const ShardId&, const RecordKey&, std::span<const std::byte>);
+Result<Agent, DecodeError> decode_agent(const RecordKey&, std::span<const std::byte>);
+Result<Framework, DecodeError> decode_framework(const RecordKey&, std::span<const std::byte>);
+Result<Master, DecodeError> decode_master(const RecordKey&, std::span<const std::byte>);
+Result<VipRecord, DecodeError> decode_vip(const RecordKey&, std::span<const std::byte>);
+
+/// A whole write as it travels and lies on disk: shard, key, value.
+void encode(ByteWriter&, const RecordWrite&);
+Result<RecordWrite, DecodeError> decode_write(ByteReader&);
+
+/// FNV-1a, 64 bit: tells whether content changed. Not for anybody who wishes to deceive.
+std::uint64_t content_hash(std::span<const std::byte>) noexcept;
+
+}  // namespace muster::cluster

@@ -1,0 +1,256 @@
+#include "cluster/core/vip_allocator.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+namespace muster::cluster {
+namespace {
+
+constexpr std::size_t kMaxAllocatorProblems = 64;
+
+bool older(const VipRecord& a, const VipRecord& b) {
+  return std::tie(a.term, a.sequence, a.allocation.name) <
+         std::tie(b.term, b.sequence, b.allocation.name);
+}
+
+}  // namespace
+
+std::vector<VipUse> vip_uses(const Task& task) {
+  std::vector<VipUse> uses;
+  for (const TaskPort& port : task.ports) {
+    if (port.vips.empty()) continue;
+    const auto has = [&port](Family family) {
+      return std::any_of(port.endpoints.begin(), port.endpoints.end(),
+                         [family](const Endpoint& e) { return e.address.family() == family; });
+    };
+    const bool v4 = has(Family::v4);
+    const bool v6 = has(Family::v6);
+    for (const VipLabel& label : port.vips) uses.push_back({label.host, v4, v6});
+  }
+  return uses;
+}
+
+void VipAllocator::use(const VipUse& use) {
+  if (const auto* address = std::get_if<IpAddress>(&use.host)) {
+    const bool first = ++explicit_[*address] == 1;
+    const auto owner = owner_.find(*address);
+    if (first && owner != owner_.end()) {
+      complain("vip_address", "VIP " + address->to_string(),
+               "the address was given to the named VIP " + owner->second.str() +
+                   " before; explicit VIPs should be outside the range of named ones");
+    }
+    return;
+  }
+  const auto& name = std::get<VipName>(use.host);
+  Uses& uses = uses_[name];
+  ++uses.all;
+  uses.v4 += use.v4 ? 1U : 0U;
+  uses.v6 += use.v6 ? 1U : 0U;
+  touched_.insert(name);
+}
+
+void VipAllocator::release(const VipUse& use) {
+  if (const auto* address = std::get_if<IpAddress>(&use.host)) {
+    const auto count = explicit_.find(*address);
+    if (count == explicit_.end()) return;
+    if (--count->second == 0) {
+      explicit_.erase(count);
+      freed_ = true;
+    }
+    return;
+  }
+  const auto& name = std::get<VipName>(use.host);
+  const auto uses = uses_.find(name);
+  if (uses == uses_.end()) return;
+  --uses->second.all;
+  uses->second.v4 -= use.v4 ? 1U : 0U;
+  uses->second.v6 -= use.v6 ? 1U : 0U;
+  touched_.insert(name);
+}
+
+std::vector<VipAllocator::Changed> VipAllocator::settle(std::int64_t wall_seconds) {
+  std::vector<Changed> changed;
+  const auto note_ended = [&] {
+    for (VipName& name : ended_) changed.emplace_back(std::move(name), std::nullopt);
+    ended_.clear();
+  };
+  note_ended();
+  if (freed_ && !starved_.empty()) touched_.insert(starved_.begin(), starved_.end());
+  freed_ = false;
+  // What is there already first, so that nothing in use can be evicted for something new.
+  std::set<VipName> wanting;
+  for (const VipName& name : std::exchange(touched_, {})) {
+    const auto uses = uses_.find(name);
+    const bool used = uses != uses_.end() && uses->second.all > 0;
+    if (!used && uses != uses_.end()) uses_.erase(uses);
+    if (!used) starved_.erase(name);
+    const auto entry = entries_.find(name);
+    if (entry == entries_.end()) {
+      if (used) wanting.insert(name);
+      continue;
+    }
+    auto& unused_since = entry->second.unused_since_seconds;
+    if (used != unused_since.has_value()) {
+      if (used) wanting.insert(name);  // perhaps a further family
+      continue;
+    }
+    if (used) {
+      unused_.erase({*unused_since, name});
+      unused_since.reset();
+      wanting.insert(name);
+    } else {
+      unused_since = wall_seconds;
+      unused_.emplace(wall_seconds, name);
+    }
+    changed.emplace_back(name, entry->second);
+  }
+  for (const VipName& name : wanting) {
+    const auto known = entries_.find(name);
+    VipRecord record = known != entries_.end() ? known->second : VipRecord{};
+    record.allocation.name = name;
+    const bool gained = assign(record, uses_[name]);
+    note_ended();
+    if (!gained) continue;
+    if (known == entries_.end()) {
+      record.sequence = next_sequence_++;
+      record.since_seconds = wall_seconds;
+    }
+    entries_.insert_or_assign(name, record);
+    changed.emplace_back(name, std::move(record));
+  }
+  return changed;
+}
+
+/// Fills the families that are used and have no address yet; true if one was found.
+bool VipAllocator::assign(VipRecord& record, const Uses& uses) {
+  const VipName& name = record.allocation.name;
+  bool gained = false;
+  bool failed = false;
+  const auto fill = [&](std::size_t count, std::optional<IpAddress>& slot,
+                        const AddressRange& range) {
+    if (count == 0 || slot) return;
+    slot = choose(name, range);
+    if (!slot) {
+      failed = true;
+      return;
+    }
+    owner_.emplace(*slot, name);
+    gained = true;
+  };
+  fill(uses.v4, record.allocation.v4, options_.v4);
+  fill(uses.v6, record.allocation.v6, options_.v6);
+  if (!failed) {
+    starved_.erase(name);
+  } else if (starved_.insert(name).second) {
+    complain("vip_range", "VIP " + name.str(),
+             "no address is free in the range; a larger one, or fewer VIPs");
+  }
+  return gained;
+}
+
+std::optional<IpAddress> VipAllocator::choose(const VipName& name, const AddressRange& range) {
+  const bool known = entries_.contains(name);
+  for (;;) {
+    const bool room = known || entries_.size() < options_.max_allocations;
+    if (room) {
+      // Of more addresses than are taken, one is free: no more need to be looked at.
+      const std::size_t limit = owner_.size() + explicit_.size() + 1;
+      const IpAddress start = preferred_address(name.str(), range);
+      IpAddress address = start;
+      for (std::size_t i = 0; i < limit; ++i) {
+        if (!owner_.contains(address) && !explicit_.contains(address)) return address;
+        address = next_address(address, range);
+        if (address == start) break;
+      }
+    }
+    if (!evict_oldest_unused(room ? &range : nullptr)) return std::nullopt;
+  }
+}
+
+/// With a range: the oldest that has an address in it.
+bool VipAllocator::evict_oldest_unused(const AddressRange* range) {
+  for (const auto& [since, name] : unused_) {
+    const VipAllocation& allocation = entries_.at(name).allocation;
+    const bool helps = range == nullptr || (allocation.v4 && range->contains(*allocation.v4)) ||
+                       (allocation.v6 && range->contains(*allocation.v6));
+    if (!helps) continue;
+    ended_.push_back(name);
+    drop(VipName{name});
+    return true;
+  }
+  return false;
+}
+
+std::vector<VipAllocator::Changed> VipAllocator::expire(std::int64_t wall_seconds) {
+  std::vector<Changed> changed;
+  while (!unused_.empty() && unused_.begin()->first <= wall_seconds - options_.retention.count()) {
+    const VipName name = unused_.begin()->second;
+    drop(name);
+    changed.emplace_back(name, std::nullopt);
+  }
+  return changed;
+}
+
+std::optional<std::int64_t> VipAllocator::next_expiry() const {
+  if (unused_.empty()) return std::nullopt;
+  return unused_.begin()->first + options_.retention.count();
+}
+
+bool VipAllocator::adopt(const VipRecord& given) {
+  VipRecord record = given;
+  const VipName& name = record.allocation.name;
+  if (entries_.contains(name)) drop(name);
+  touched_.insert(name);
+  next_sequence_ = std::max(next_sequence_, record.sequence + 1);
+  const auto keep = [&](std::optional<IpAddress>& slot, const AddressRange& range) {
+    if (!slot) return;
+    const auto owner = owner_.find(*slot);
+    if (!range.contains(*slot)) {
+      slot.reset();  // the configured range has changed
+    } else if (owner != owner_.end()) {
+      const VipName other = owner->second;
+      if (older(entries_.at(other), record)) {
+        slot.reset();
+      } else {
+        ended_.push_back(other);
+        touched_.insert(other);
+        drop(other);
+      }
+    }
+  };
+  keep(record.allocation.v4, options_.v4);
+  keep(record.allocation.v6, options_.v6);
+  const bool room = entries_.size() < options_.max_allocations;
+  if (!room || (!record.allocation.v4 && !record.allocation.v6)) {
+    ended_.push_back(name);
+    return false;
+  }
+  for (const auto& slot : {record.allocation.v4, record.allocation.v6}) {
+    if (slot) owner_.emplace(*slot, name);
+  }
+  if (record.unused_since_seconds) unused_.emplace(*record.unused_since_seconds, name);
+  entries_.emplace(name, record);
+  return true;
+}
+
+void VipAllocator::drop(const VipName& name) {
+  const auto entry = entries_.find(name);
+  if (entry == entries_.end()) return;
+  const VipRecord& record = entry->second;
+  if (record.allocation.v4) owner_.erase(*record.allocation.v4);
+  if (record.allocation.v6) owner_.erase(*record.allocation.v6);
+  if (record.unused_since_seconds) unused_.erase({*record.unused_since_seconds, name});
+  entries_.erase(entry);
+  freed_ = true;
+}
+
+std::vector<Problem> VipAllocator::take_problems() {
+  return std::exchange(problems_, {});
+}
+
+void VipAllocator::complain(std::string kind, std::string where, std::string what) {
+  if (problems_.size() >= kMaxAllocatorProblems) return;
+  problems_.push_back({std::move(kind), std::move(where), std::move(what)});
+}
+
+}  // namespace muster::cluster

@@ -1,0 +1,262 @@
+#include "daemon/api.hpp"
+
+#include <cmath>
+#include <map>
+#include <utility>
+
+#include <boost/json.hpp>
+
+#include "daemon/version.hpp"
+
+namespace muster::daemon {
+namespace {
+
+namespace json = boost::json;
+using metrics::HttpRequest;
+using metrics::HttpResponse;
+using Answer = std::function<HttpResponse()>;
+
+HttpResponse as_json(const json::value& value, unsigned status = 200) {
+  return {status, "application/json", json::serialize(value) + '\n', {}};
+}
+
+HttpResponse as_text(std::string body, unsigned status = 200) {
+  return {status, "text/plain; charset=utf-8", std::move(body), {}};
+}
+
+// Seconds since `then`, to a tenth; null if it never was.
+json::value seconds_since(TimePoint then, TimePoint now) {
+  if (then == TimePoint{}) return nullptr;
+  const auto tenths =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now - then).count() / 100;
+  return static_cast<double>(tenths) / 10.0;
+}
+
+template <class Range, class Text>
+json::array texts(const Range& range, Text text) {
+  json::array list;
+  for (const auto& item : range) list.emplace_back(text(item));
+  return list;
+}
+
+json::array addresses_of(const std::vector<IpAddress>& addresses) {
+  return texts(addresses, [](const IpAddress& address) { return address.to_string(); });
+}
+
+json::object observation(const ApiSources& from, TimePoint now) {
+  const auto& status = from.observer.status();
+  return {
+      {"source", "this node"},
+      {"reason", "without gossip every node asks the master itself"},
+      {"state", status.state},
+      {"master", status.master},
+      {"last_event_seconds", seconds_since(status.last_event, now)},
+      {"last_snapshot_seconds", seconds_since(status.last_snapshot, now)},
+      {"last_error", status.last_error},
+  };
+}
+
+json::object cluster_part(const ApiSources& from, TimePoint now) {
+  const auto status = from.cluster.status(now);
+  const auto& view = from.cluster.view();
+  return {
+      {"complete", status.complete},
+      {"recovering", status.recovering},
+      {"held_tasks", status.held_tasks},
+      {"held_seconds", seconds_since(status.held_since.value_or(TimePoint{}), now)},
+      {"tasks", view.tasks().size()},
+      {"agents", view.agents().size()},
+      {"frameworks", view.frameworks().size()},
+      {"masters", view.masters().size()},
+      {"vips", view.vips().size()},
+  };
+}
+
+json::object lb_part(const ApiSources& from, TimePoint now) {
+  if (from.balancer == nullptr) return {{"driver", "off"}};
+  const auto status = from.balancer->status();
+  return {
+      {"driver", status.driver},
+      {"healthy", status.healthy},
+      {"vips", status.applied_vips},
+      {"backends", status.applied_backends},
+      {"last_reconcile_seconds", seconds_since(status.last_reconcile, now)},
+      {"last_error", status.last_error},
+  };
+}
+
+json::object dns_part(const ApiSources& from) {
+  if (from.dns == nullptr) return {{"listen", "off"}};
+  const auto status = from.dns->status();
+  return {
+      {"listen", texts(from.dns->bound(), [](const Endpoint& e) { return to_string(e); })},
+      {"ready", status.ready},
+      {"names", status.names},
+      {"records", status.records},
+      {"serial", status.serial},
+      {"last_error", status.last_error},
+  };
+}
+
+Answer status_answer(const ApiSources& from) {
+  const TimePoint now = Clock::now();
+  const std::vector<std::string> reasons = not_ready(from);
+  json::array addresses;
+  if (from.config.node.v4) addresses.emplace_back(from.config.node.v4->to_string());
+  if (from.config.node.v6) addresses.emplace_back(from.config.node.v6->to_string());
+  json::object status{
+      {"version", kVersion},
+      {"uptime_seconds", seconds_since(from.started, now)},
+      {"ready", reasons.empty()},
+      {"not_ready", texts(reasons, [](const std::string& reason) { return reason; })},
+      {"node", json::object{{"addresses", std::move(addresses)}}},
+      {"observation", observation(from, now)},
+      {"cluster", cluster_part(from, now)},
+      {"lb", lb_part(from, now)},
+      {"dns", dns_part(from)},
+  };
+  return [status = std::move(status)] { return as_json(status); };
+}
+
+// DC/OS's form of the answer ("vip", "protocol", "backend": [{"ip", "port"}]) with more in it.
+json::object vip_json(const lb::Balancer::VipStatus& vip) {
+  const std::string endpoint = to_string(vip.vip.endpoint);
+  const std::string port = std::to_string(vip.vip.endpoint.port.number());
+  json::array backends;
+  for (const auto& backend : vip.backends) {
+    backends.push_back(json::object{
+        {"ip", backend.endpoint.address.to_string()},
+        {"port", backend.endpoint.port.number()},
+        {"endpoint", to_string(backend.endpoint)},
+        {"weight", backend.weight},
+        {"connections", backend.connections},
+    });
+  }
+  return {
+      {"vip", vip.name.empty() ? endpoint : vip.name + ".l4lb.thisdcos.directory:" + port},
+      {"protocol", to_string(vip.vip.protocol)},
+      {"address", endpoint},
+      {"quarantined", vip.quarantined},
+      {"backend", std::move(backends)},
+  };
+}
+
+Answer vips_answer(const ApiSources& from) {
+  std::vector<lb::Balancer::VipStatus> vips;
+  if (from.balancer != nullptr) vips = from.balancer->vips();
+  return [vips = std::move(vips)] {
+    json::array list;
+    list.reserve(vips.size());
+    for (const auto& vip : vips) list.push_back(vip_json(vip));
+    return as_json(list);
+  };
+}
+
+json::object port_json(const TaskPort& port) {
+  json::array vips;
+  for (const VipLabel& label : port.vips) {
+    const auto* name = std::get_if<VipName>(&label.host);
+    const std::string host =
+        name != nullptr ? name->str() : std::get<IpAddress>(label.host).to_string();
+    vips.emplace_back(host + ':' + std::to_string(label.port.number()) + '/' +
+                      std::string{to_string(label.protocol)});
+  }
+  return {
+      {"name", port.name},
+      {"protocol", port.protocol},
+      {"number", port.number.number()},
+      {"endpoints", texts(port.endpoints, [](const Endpoint& e) { return to_string(e); })},
+      {"vips", std::move(vips)},
+  };
+}
+
+json::object task_json(const Task& task) {
+  return {
+      {"id", task.id.str()},
+      {"name", task.name},
+      {"discovery_name", task.discovery_name},
+      {"framework", task.framework_name},
+      {"framework_id", task.framework_id.str()},
+      {"agent_id", task.agent_id.str()},
+      {"agent_addresses", addresses_of(task.agent_addresses)},
+      {"state", to_string(task.state)},
+      {"health", to_string(task.health)},
+      {"addresses", addresses_of(task.addresses)},
+      {"ports", texts(task.ports, port_json)},
+  };
+}
+
+Answer tasks_answer(const ApiSources& from) {
+  std::vector<std::shared_ptr<const Task>> tasks;
+  tasks.reserve(from.cluster.view().tasks().size());
+  for (const auto& [key, task] : from.cluster.view().tasks()) tasks.push_back(task);
+  return [tasks = std::move(tasks)] {
+    std::string body = "[";  // task by task: a tree of 100,000 tasks would be many times its text
+    for (const auto& task : tasks) {
+      if (body.size() > 1) body += ",\n";
+      body += json::serialize(task_json(*task));
+    }
+    return HttpResponse{200, "application/json", body + "]\n", {}};
+  };
+}
+
+Answer readyz_answer(const ApiSources& from) {
+  std::string body;
+  for (const std::string& reason : not_ready(from)) body += reason + '\n';
+  return
+      [body = std::move(body)] { return body.empty() ? as_text("ready\n") : as_text(body, 503); };
+}
+
+Answer index_answer() {
+  return [] {
+    return as_text(std::string{"muster "} + kVersion +
+                   "\n\n/metrics    Prometheus metrics\n/v1/status  this node\n/v1/vips    virtual "
+                   "addresses and their backends\n/v1/tasks   what runs\n/healthz    200 while the "
+                   "process works\n/readyz     200 once it serves a complete state\n");
+  };
+}
+
+using Route = Answer (*)(const ApiSources&);
+
+const std::map<std::string, Route, std::less<>>& routes() {
+  static const std::map<std::string, Route, std::less<>> kRoutes{
+      {"/", [](const ApiSources&) -> Answer { return index_answer(); }},
+      {"/healthz", [](const ApiSources&) -> Answer { return [] { return as_text("ok\n"); }; }},
+      {"/readyz", readyz_answer},
+      {"/metrics",
+       [](const ApiSources& from) -> Answer {
+         return [&exposition = from.exposition] { return exposition.render(); };
+       }},
+      {"/v1/status", status_answer},
+      {"/v1/vips", vips_answer},
+      {"/v1/tasks", tasks_answer},
+  };
+  return kRoutes;
+}
+
+}  // namespace
+
+std::vector<std::string> not_ready(const ApiSources& from) {
+  std::vector<std::string> reasons;
+  if (!from.cluster.status(Clock::now()).complete) {
+    const std::string& error = from.observer.status().last_error;
+    reasons.push_back("no complete state from a master yet" +
+                      (error.empty() ? std::string{} : ": " + error));
+  }
+  if (from.balancer != nullptr && !from.balancer->status().healthy) {
+    reasons.push_back("the kernel does not hold what it should: " +
+                      from.balancer->status().last_error);
+  }
+  if (from.dns != nullptr && !from.dns->status().ready) reasons.emplace_back("DNS is not ready");
+  return reasons;
+}
+
+metrics::Handler make_api(ApiSources from) {
+  return [from](const HttpRequest& request) -> Answer {
+    const auto route = routes().find(request.path);
+    if (route != routes().end()) return route->second(from);
+    return [path = request.path] { return as_text("nothing here: " + path + "\n", 404); };
+  };
+}
+
+}  // namespace muster::daemon

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/time.hpp"
+#include "cluster/core/cluster.hpp"
+#include "daemon/config.hpp"
+#include "dns/io/server.hpp"
+#include "lb/io/balancer.hpp"
+#include "mesos/io/observer.hpp"
+#include "metrics/exposition.hpp"
+#include "metrics/http_server.hpp"
+
+namespace muster::daemon {
+
+/// What the HTTP answers are made from. All of it outlives the HTTP server; read on the control
+/// thread only.
+struct ApiSources {
+  const Config& config;
+  const cluster::Cluster& cluster;
+  const mesos::Observer& observer;
+  const lb::Balancer* balancer;  // null: switched off
+  const dns::Server* dns;        // null: switched off
+  const metrics::Exposition& exposition;
+  TimePoint started;
+};
+
+/// Why this node should not be relied on yet; empty: ready.
+std::vector<std::string> not_ready(const ApiSources&);
+
+/// Answers `/metrics`, `/healthz`, `/readyz`, `/v1/status`, `/v1/vips`, `/v1/tasks` and `/`.
+metrics::Handler make_api(ApiSources);
+
+}  // namespace muster::daemon

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/endpoint.hpp"
+#include "base/time.hpp"
+
+namespace muster::daemon {
+
+/// What is wrong with a configuration: one line, `file:line: key: what was expected, what is
+/// there`. Thrown before the first socket is opened; main() prints it and exits with 2.
+class ConfigError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// The daemon's configuration, complete with its defaults. docs/configuration.md is its manual.
+struct Config {
+  struct Node {
+    std::optional<IpAddress> v4;  // `address`: of this node, one per family;
+    std::optional<IpAddress> v6;  // empty: found from the kernel's routes
+  };
+  struct Mesos {
+    std::vector<std::string> masters;  // URLs; never empty
+    bool poll = false;                 // `mode = "poll"`
+    Duration poll_interval{5000};
+    std::string username;
+    std::filesystem::path password_file;
+    std::filesystem::path token_file;
+    std::filesystem::path ca_file;
+  };
+  struct Dns {
+    bool enabled = true;
+    std::vector<Endpoint> listen;
+    unsigned workers = 1;
+    std::string domain = "mesos";
+    std::uint32_t ttl_seconds = 5;
+    std::optional<std::vector<Endpoint>> upstreams;  // none: the system's
+    std::map<std::string, std::vector<Endpoint>> zones;
+  };
+  struct Lb {
+    bool enabled = true;
+  };
+  struct Metrics {
+    Endpoint listen{IpAddress{IpAddress::V4{127, 0, 0, 1}}, *Port::from(61421)};
+    std::vector<std::string> allowed_hosts;
+  };
+  struct State {
+    std::filesystem::path directory = "/var/lib/muster";  // empty: nothing is kept
+  };
+  struct Log {
+    std::string level = "info";
+    std::string format = "text";
+  };
+
+  Node node;
+  Mesos mesos;
+  Dns dns;
+  Lb lb;
+  Metrics metrics;
+  State state;
+  Log log;
+};
+
+/// Reads the file at `path`. Throws ConfigError; every key that is not known is an error too.
+Config load_config(const std::filesystem::path& path);
+
+/// The same from text; `name` stands for the file in messages.
+Config parse_config(std::string_view text, std::string_view name);
+
+}  // namespace muster::daemon

@@ -1,0 +1,321 @@
+#include "daemon/daemon.hpp"
+
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <random>
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <prometheus/counter.h>
+#include <prometheus/registry.h>
+
+#include "base/io/log_once.hpp"
+#include "base/io/state_file.hpp"
+#include "base/io/task_group.hpp"
+#include "cluster/core/cluster.hpp"
+#include "daemon/api.hpp"
+#include "daemon/version.hpp"
+#include "dns/io/server.hpp"
+#include "lb/io/balancer.hpp"
+#include "lb/io/nft_driver.hpp"
+#include "mesos/io/observer.hpp"
+#include "metrics/exposition.hpp"
+#include "metrics/http_server.hpp"
+
+namespace muster::daemon {
+namespace {
+
+namespace asio = boost::asio;
+constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
+
+constexpr unsigned kWorkers = 2;           // parsing and serialising; more would only add memory
+constexpr Duration kSaveDelay{2000};       // a burst of changes costs one write of the state file
+constexpr Duration kIdleTimer{3'600'000};  // how long the cluster timer sleeps with nothing due
+constexpr std::size_t kMaxStateFile = std::size_t{1} << 30;
+constexpr std::size_t kSliceRecords = 1000;  // some 2 ms: the control thread must not stall
+constexpr std::size_t kMaxSecret = 64 * 1024;
+
+// The first line of a file that holds a password or token. Read at start, as configuration is.
+std::string read_secret(const std::filesystem::path& path, std::string_view key) {
+  if (path.empty()) return {};
+  std::ifstream in{path};
+  std::string secret;
+  if (!std::getline(in, secret) || secret.empty() || secret.size() > kMaxSecret) {
+    throw ConfigError{path.string() + ": " + std::string{key} +
+                      ": expected a readable file with the secret on its first line"};
+  }
+  return secret;
+}
+
+mesos::ObserverOptions observer_options(const Config::Mesos& config) {
+  mesos::ObserverOptions options;
+  for (const std::string& text : config.masters) {
+    const auto url = mesos::MasterUrl::parse(text);
+    if (!url) throw ConfigError{"mesos.masters: " + url.error()};
+    options.masters.push_back(*url);
+  }
+  options.mode =
+      config.poll ? mesos::ObserverOptions::Mode::poll : mesos::ObserverOptions::Mode::stream;
+  options.poll_interval = config.poll_interval;
+  options.basic_user = config.username;
+  options.basic_secret = read_secret(config.password_file, "mesos.password_file");
+  options.bearer_token = read_secret(config.token_file, "mesos.token_file");
+  options.ca_file = config.ca_file.string();
+  options.seed = std::random_device{}();  // nodes that lost one master must not return in step
+  return options;
+}
+
+dns::ServerOptions dns_options(const Config& config) {
+  dns::ServerOptions options;
+  options.listen = config.dns.listen;
+  options.workers = config.dns.workers;
+  options.domain = config.dns.domain;
+  options.ttl_seconds = config.dns.ttl_seconds;
+  options.upstreams =
+      config.dns.upstreams ? *config.dns.upstreams : dns::system_upstreams(config.dns.listen);
+  options.zone_upstreams = config.dns.zones;
+  options.node_address = config.node.v4 ? config.node.v4 : config.node.v6;
+  return options;
+}
+
+}  // namespace
+
+class Daemon::Impl {
+ public:
+  explicit Impl(Config config);
+  int run();
+
+ private:
+  bool start();
+  void restore();
+  void take(Observation observation);
+  void take_more();
+  void deliver(const ClusterDelta& delta);
+  void report_problems();
+  void stop();
+  asio::awaitable<void> watch_cluster_timer();
+  asio::awaitable<void> save_when_changed();
+  asio::awaitable<void> wait_for_signal();
+
+  Config config_;
+  prometheus::Registry registry_;
+  metrics::Exposition exposition_{registry_, {kVersion, ""}};
+  prometheus::Family<prometheus::Counter>& problems_;
+  asio::io_context context_{1};
+  asio::thread_pool workers_{kWorkers};
+  TimePoint started_ = Clock::now();
+  cluster::Cluster cluster_{cluster::ClusterOptions{}};
+  std::unique_ptr<lb::Balancer> balancer_;
+  std::unique_ptr<dns::Server> dns_;
+  std::unique_ptr<mesos::Observer> observer_;
+  std::unique_ptr<metrics::HttpServer> http_;
+  asio::steady_timer cluster_timer_{context_};
+  asio::steady_timer save_timer_{context_};
+  bool complete_ = false;  // what was last delivered as such
+  bool changed_ = false;   // since the state file was last written
+  LogOnce log_once_;
+  TaskGroup tasks_{context_.get_executor()};
+};
+
+Daemon::Impl::Impl(Config config)
+    : config_{std::move(config)},
+      problems_{prometheus::BuildCounter()
+                    .Name("muster_cluster_problems_total")
+                    .Help("Records and observations that were skipped, by kind")
+                    .Register(registry_)} {
+  const auto control = context_.get_executor();
+  observer_ = std::make_unique<mesos::Observer>(
+      control, workers_, observer_options(config_.mesos), registry_,
+      [this](Observation observation) { take(std::move(observation)); });
+  if (config_.lb.enabled) {
+    lb::BalancerOptions options;
+    options.node_v4 = config_.node.v4;
+    options.node_v6 = config_.node.v6;
+    balancer_ = std::make_unique<lb::Balancer>(control, std::make_unique<lb::NftDriver>(), options,
+                                               registry_);
+  }
+  if (config_.dns.enabled) {
+    dns_ = std::make_unique<dns::Server>(control, dns_options(config_), registry_);
+    exposition_.add(dns_->collectable());
+  }
+  http_ = std::make_unique<metrics::HttpServer>(
+      control, workers_,
+      metrics::HttpOptions{config_.metrics.listen, config_.metrics.allowed_hosts}, registry_,
+      make_api(
+          {config_, cluster_, *observer_, balancer_.get(), dns_.get(), exposition_, started_}));
+}
+
+// Everything that can refuse to start, before anything runs.
+bool Daemon::Impl::start() {
+  if (const auto done = http_->start(); !done) {
+    spdlog::error("metrics: cannot listen on {}: {}", to_string(config_.metrics.listen),
+                  done.error().message());
+    return false;
+  }
+  if (dns_ != nullptr) {
+    if (const auto done = dns_->start(); !done) {
+      spdlog::error("dns: {}", dns_->status().last_error);
+      return false;
+    }
+  }
+  if (balancer_ != nullptr) {
+    if (const auto done = balancer_->start(); !done) {
+      const std::string detail = balancer_->status().last_error;
+      spdlog::error("lb: {}{}{}", done.error().message(), detail.empty() ? "" : ": ", detail);
+      return false;
+    }
+  }
+  return true;
+}
+
+int Daemon::Impl::run() {
+  const bool started = start();
+  if (started) {
+    restore();
+    spdlog::info("muster {} serves: metrics on {}", kVersion, to_string(http_->bound()));
+    tasks_.spawn(http_->run());
+    if (balancer_ != nullptr) tasks_.spawn(balancer_->run());
+    tasks_.spawn(observer_->run());
+    tasks_.spawn(watch_cluster_timer());
+    if (!config_.state.directory.empty()) tasks_.spawn(save_when_changed());
+    tasks_.spawn(wait_for_signal());
+    context_.run();
+  }
+  if (dns_ != nullptr) dns_->stop();
+  workers_.join();
+  return started ? 0 : 1;
+}
+
+void Daemon::Impl::restore() {
+  if (config_.state.directory.empty()) return;
+  const auto path = config_.state.directory / "state";
+  const auto bytes = read_file(path, kMaxStateFile);
+  if (!bytes) {
+    if (bytes.error() != boost::system::errc::no_such_file_or_directory) {
+      spdlog::warn("state: cannot read {}: {}; starting without it", path.string(),
+                   bytes.error().message());
+    }
+    return;
+  }
+  const auto delta = cluster_.restore(*bytes, Clock::now(), std::chrono::system_clock::now());
+  if (!delta) {
+    spdlog::warn("state: {} is damaged or of another version; starting without it", path.string());
+    return;
+  }
+  spdlog::info("state: {} tasks from {} serve until a master answers", delta->tasks.size(),
+               path.string());
+  deliver(*delta);
+}
+
+// A large observation is worked off in slices, with everything else on this thread in between.
+void Daemon::Impl::take(Observation observation) {
+  const TimePoint now = Clock::now();
+  const auto wall = std::chrono::system_clock::now();
+  const bool was_busy = cluster_.busy();
+  deliver(cluster_.begin(std::move(observation), now, wall));
+  deliver(cluster_.advance(kSliceRecords, now, wall));
+  if (cluster_.busy() && !was_busy) asio::post(context_, [this] { take_more(); });
+}
+
+void Daemon::Impl::take_more() {
+  deliver(cluster_.advance(kSliceRecords, Clock::now(), std::chrono::system_clock::now()));
+  if (cluster_.busy()) asio::post(context_, [this] { take_more(); });
+}
+
+// A client must never be given an address that the kernel does not serve: names that go are
+// withdrawn first, then the kernel follows, and only then are new names published.
+void Daemon::Impl::deliver(const ClusterDelta& delta) {
+  report_problems();
+  cluster_timer_.cancel();  // what is due next may have moved
+  if (delta.empty() && delta.complete == complete_) return;
+  complete_ = delta.complete;
+  ClusterDelta rest = delta;
+  ClusterDelta withdrawn;
+  withdrawn.complete = delta.complete;
+  std::erase_if(rest.vips, [&](const Change<VipAllocation>& change) {
+    if (change.after != nullptr) return false;
+    withdrawn.vips.push_back(change);
+    return true;
+  });
+  if (dns_ != nullptr && !withdrawn.vips.empty()) dns_->apply(withdrawn);
+  if (balancer_ != nullptr) balancer_->apply(delta);
+  if (dns_ != nullptr) dns_->apply(rest);
+  if (!changed_) {
+    changed_ = true;
+    save_timer_.cancel();
+  }
+}
+
+void Daemon::Impl::report_problems() {
+  for (const Problem& problem : cluster_.take_problems()) {
+    problems_.Add({{"kind", problem.kind}}).Increment();
+    log_once_.warn(problem.where + ": " + problem.what);
+  }
+}
+
+asio::awaitable<void> Daemon::Impl::watch_cluster_timer() {
+  for (;;) {
+    const auto due = cluster_.next_deadline();
+    cluster_timer_.expires_at(due ? *due : Clock::now() + kIdleTimer);
+    const auto [error] = co_await cluster_timer_.async_wait(kToken);
+    const auto state = co_await asio::this_coro::cancellation_state;
+    if (state.cancelled() != asio::cancellation_type::none) co_return;
+    if (error) continue;
+    deliver(cluster_.on_timer(Clock::now(), std::chrono::system_clock::now()));
+  }
+}
+
+asio::awaitable<void> Daemon::Impl::save_when_changed() {
+  const auto path = config_.state.directory / "state";
+  for (;;) {
+    save_timer_.expires_after(changed_ ? kSaveDelay : kIdleTimer);
+    // A cancelled wait is only "something changed" while nobody stops us, so the delay is kept.
+    const auto [error] = co_await save_timer_.async_wait(kToken);
+    const auto state = co_await asio::this_coro::cancellation_state;
+    const bool stopping = state.cancelled() != asio::cancellation_type::none;
+    if (error && !stopping) continue;
+    if (changed_) {
+      changed_ = false;
+      asio::post(workers_, [path, encode = cluster_.prepare_save(), logged = &log_once_,
+                            control = context_.get_executor()] {
+        const auto written = replace_file(path, encode());
+        if (written) return;
+        const std::string line = "state: cannot write " + path.string() + ": " +
+                                 written.error().message() + "; a restart will wait for Mesos";
+        asio::post(control, [logged, line] { logged->warn(line); });
+      });
+    }
+    if (stopping) co_return;
+  }
+}
+
+asio::awaitable<void> Daemon::Impl::wait_for_signal() {
+  asio::signal_set signals{context_, SIGTERM, SIGINT, SIGHUP};
+  for (;;) {
+    const auto [error, number] = co_await signals.async_wait(kToken);
+    if (error) co_return;
+    if (number != SIGHUP) {
+      spdlog::info("{}: stopping; the kernel goes on balancing",
+                   number == SIGINT ? "SIGINT" : "SIGTERM");
+      break;
+    }
+    spdlog::warn("SIGHUP: a changed configuration takes effect at the next start");
+  }
+  tasks_.stop();
+}
+
+Daemon::Daemon(Config config) : impl_{std::make_unique<Impl>(std::move(config))} {}
+Daemon::~Daemon() = default;
+int Daemon::run() {
+  return impl_->run();
+}
+
+}  // namespace muster::daemon

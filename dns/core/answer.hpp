@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "dns/core/query.hpp"
+#include "dns/core/types.hpp"
+#include "dns/core/zone_snapshot.hpp"
+
+namespace muster::dns {
+
+struct Answer {
+  enum class Kind : std::uint8_t {
+    reply,    // `size` octets were written
+    drop,     // never answered: no whole header, or a response
+    forward,  // not in our zones; `query` is what was asked
+  };
+  static constexpr std::uint8_t kNoZone = 255;
+
+  Kind kind = Kind::drop;
+  std::uint8_t zone = kNoZone;  // index into ZoneSnapshot::zones()
+  std::uint16_t rcode = 0;
+  std::uint16_t qtype = 0;
+  bool truncated = false;
+  bool no_data = false;  // NOERROR without an answer
+  std::size_t size = 0;
+};
+
+struct AnswerOptions {
+  /// Which of several answers comes first: modulo their number. Callers count up.
+  std::uint32_t rotation = 0;
+  Transport transport = Transport::udp;
+  std::size_t max_udp_size = kDefaultUdpSize;
+  bool recursion_available = true;  // set if queries outside our zones are forwarded
+};
+
+/// Answers one query from the snapshot into `out`, which should hold max_udp_size or, over TCP,
+/// kMaxMessageSize octets; what does not fit is truncated. Allocates nothing, never throws.
+/// `query` receives the parsed query, for whoever forwards it.
+///
+/// RFC 1035, 2181, 2308, 2782, 3597, 4343, 6891, 8020, 8482, 8914; docs/dns.md says which
+/// choice was made where they leave one.
+Answer answer(std::span<const std::byte> message, const ZoneSnapshot& zones,
+              const AnswerOptions& options, std::span<std::byte> out, Query& query) noexcept;
+
+/// A reply without records: `code` and, for EDNS clients, OPT and an extended error (0: none).
+/// For what the forwarder has to refuse. Returns the octets written; `out` must hold 512.
+std::size_t empty_reply(std::span<const std::byte> message, const Query& query, std::uint16_t code,
+                        std::uint16_t extended_error, bool recursion_available,
+                        std::span<std::byte> out) noexcept;
+
+}  // namespace muster::dns

@@ -1,0 +1,127 @@
+#include <algorithm>
+#include <stdexcept>
+#include <string_view>
+
+#include "dns/core/catalog.hpp"
+#include "dns/core/mesos_records.hpp"
+
+namespace muster::dns {
+namespace {
+
+std::string wire_of(std::string_view text) {
+  const auto name = Name::parse(text);
+  if (!name || name->wire().size() < 2) {
+    throw std::invalid_argument{"\"" + std::string{text} + "\" is not a domain name"};
+  }
+  return std::string{name->wire()};
+}
+
+std::string soa_record(const std::string& mname, const std::string& rname, std::uint32_t ttl,
+                       std::uint32_t minimum) {
+  const auto put32 = [](std::string& to, std::uint32_t value) {
+    for (unsigned shift = 32; shift > 0;) {
+      shift -= 8;
+      to += static_cast<char>(value >> shift & 0xFF);
+    }
+  };
+  std::string data = mname + rname;
+  // Serial (filled in when sent), then DC/OS' refresh, retry, expire; nobody transfers.
+  for (const std::uint32_t value : {0U, 60U, 180U, 86400U, minimum}) put32(data, value);
+  std::string out{'\0', static_cast<char>(type::kSoa), '\0', static_cast<char>(kClassIn)};
+  put32(out, ttl);
+  out += static_cast<char>(data.size() >> 8);
+  out += static_cast<char>(data.size() & 0xFF);
+  return out + data;
+}
+
+}  // namespace
+
+void Catalog::make_zones() {
+  auto table = std::make_shared<ZoneTable>();
+  const std::uint32_t ttl = options_.ttl_seconds;
+  const std::uint32_t minimum = options_.negative_ttl_seconds;
+  const std::string mesos = wire_of(options_.domain);
+  const auto add = [&](std::string_view name) -> Zone& {
+    const bool own = name == options_.domain;
+    Zone& zone = table->zones.emplace_back();
+    zone.label = name;
+    zone.apex = wire_of(name);
+    const std::string mname = own ? join({"ns1"}, mesos) : wire_of("ns.spartan");
+    const std::string rname = join({own ? "root" : "hostmaster"}, mname);
+    zone.soa = soa_record(mname, rname, ttl, minimum);
+    zone.negative_soa = soa_record(mname, rname, std::min(ttl, minimum), minimum);
+    table->apexes.push_back({zone.apex, static_cast<std::uint8_t>(table->zones.size() - 1), false});
+    return zone;
+  };
+  add(options_.domain);
+  for (const char* const name : {"l4lb.thisdcos.directory", "dcos.thisdcos.directory", "zk"}) {
+    add(name);
+  }
+  for (const char* const name :
+       {"thisdcos.directory", "thisnode.thisdcos.directory", "spartan", "localhost"}) {
+    add(name).fixed = true;
+  }
+  // Never to be asked of the world (RFC 6762 §22.1, 7686, 6761, 8375), unless somebody here has
+  // a server for them.
+  for (const char* const name : {"local", "onion", "invalid", "home.arpa"}) {
+    if (!options_.not_local.contains(name)) add(name).fixed = true;
+  }
+  add("in-addr.arpa").partial = true;
+  add("ip6.arpa").partial = true;
+
+  const auto alias = [&](std::string_view from, std::string_view to) {
+    const std::string wire = wire_of(to);
+    const auto zone = std::find_if(table->zones.begin(), table->zones.end(),
+                                   [&](const Zone& at) { return at.apex == wire; });
+    if (zone == table->zones.end()) {
+      throw std::invalid_argument{"alias for \"" + std::string{to} + "\", which is no zone"};
+    }
+    table->apexes.push_back(
+        {wire_of(from), static_cast<std::uint8_t>(zone - table->zones.begin()), true});
+  };
+  alias("mesos.thisdcos.directory", options_.domain);
+  alias("dclb.thisdcos.directory", "l4lb.thisdcos.directory");
+  alias("dclb.thisdcos.global", "l4lb.thisdcos.directory");
+  alias("l4lb.thisdcos.global", "l4lb.thisdcos.directory");
+  alias("dcos.thisdcos.global", "dcos.thisdcos.directory");
+  alias("mesos.thisdcos.global", options_.domain);
+  alias("thisnode.thisdcos.global", "thisnode.thisdcos.directory");
+  alias("thisdcos.global", "thisdcos.directory");
+  for (const auto& [from, to] : options_.aliases) alias(from, to);
+  if (table->apexes.size() > ZoneTable::kMaxZones) throw std::invalid_argument{"too many aliases"};
+
+  std::stable_sort(table->apexes.begin(), table->apexes.end(),
+                   [](const Apex& a, const Apex& b) { return a.wire.size() > b.wire.size(); });
+  table_ = std::move(table);
+
+  const std::string dcos = wire_of("dcos.thisdcos.directory");
+  *suffixes_ = Suffixes{mesos,
+                        join({"agentip"}, dcos),
+                        join({"containerip"}, dcos),
+                        join({"autoip"}, dcos),
+                        dcos,
+                        wire_of("l4lb.thisdcos.directory"),
+                        wire_of("zk")};
+}
+
+void Catalog::add_fixed_records() {
+  const std::string ns1 = join({"ns1"}, suffixes_->mesos);
+  const std::string spartan = wire_of("ns.spartan");
+  for (const Zone& zone : table_->zones) {
+    if (zone.partial) continue;
+    add(name_record(zone.apex, type::kNs, zone.apex == suffixes_->mesos ? ns1 : spartan));
+  }
+  for (const IpAddress& address : options_.node_addresses) {
+    add(address_record(ns1, address));
+    add(address_record(spartan, address));
+    add(address_record(wire_of("thisnode.thisdcos.directory"), address));
+  }
+  constexpr IpAddress::V4 kLoopback4{127, 0, 0, 1};
+  constexpr IpAddress::V6 kLoopback6{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  // DC/OS nodes probe this name, with type ANY, before they trust the resolver.
+  add(address_record(wire_of("ready.spartan"), IpAddress{kLoopback4}));
+  add(address_record(wire_of("localhost"), IpAddress{kLoopback4}));
+  add(address_record(wire_of("localhost"), IpAddress{kLoopback6}));
+}
+
+}  // namespace muster::dns

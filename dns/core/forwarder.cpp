@@ -1,0 +1,332 @@
+#include "dns/core/forwarder.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "dns/core/answer.hpp"
+#include "dns/core/reply.hpp"
+
+namespace muster::dns {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+// A second copy goes out once the first is clearly slower than usual.
+constexpr Duration kMinHedge{20};
+constexpr Duration kMaxHedge{400};
+constexpr Duration kMaxDown{30'000};
+constexpr std::uint16_t kAuthenticData = 0x0020;
+
+void put16(Bytes& to, std::size_t at, std::uint16_t value) {
+  to[at] = static_cast<std::byte>(value >> 8);
+  to[at + 1] = static_cast<std::byte>(value & 0xFF);
+}
+
+// Everything that can change the upstream's reply.
+std::string key_of(const Query& query) {
+  std::string key{query.wire()};
+  const unsigned bits =
+      query.flags & (flag::kRecursionDesired | flag::kCheckingDisabled | kAuthenticData);
+  for (const unsigned part : {unsigned{query.qtype}, bits}) {
+    key += static_cast<char>(part >> 8 & 0xFF);
+    key += static_cast<char>(part & 0xFF);
+  }
+  key += static_cast<char>((query.edns ? 1 : 0) | (query.dnssec_ok ? 2 : 0));
+  return key;
+}
+
+// Question and flags as the client has them; OPT is hop by hop (RFC 6891 §6.1.1), so ours: the
+// client's options (cookies, its subnet) are nobody else's business.
+Bytes upstream_query(std::span<const std::byte> message, const Query& query) {
+  Bytes out(message.begin(), message.begin() + query.question_end);
+  put16(out, 0, 0);
+  put16(out, 2, query.flags & (flag::kRecursionDesired | flag::kCheckingDisabled | kAuthenticData));
+  put16(out, 4, 1);
+  put16(out, 6, 0);
+  put16(out, 8, 0);
+  put16(out, 10, query.edns ? 1 : 0);
+  if (!query.edns) return out;
+  const std::size_t at = out.size();
+  out.resize(at + kOptSize);
+  put16(out, at + 1, type::kOpt);
+  put16(out, at + 3, kDefaultUdpSize);
+  put16(out, at + 7, query.dnssec_ok ? 0x8000 : 0);
+  return out;
+}
+
+std::size_t udp_limit(const Query& query) {
+  if (!query.edns) return kMinUdpSize;
+  return std::clamp<std::size_t>(query.udp_size, kMinUdpSize, kDefaultUdpSize);
+}
+
+// Header and question with TC, and OPT if there is one: the client comes again over TCP.
+Bytes cut(const Bytes& reply) {
+  const auto shape = walk_reply(reply);
+  const std::size_t end = shape ? shape->question_end : kHeaderSize;
+  Bytes out(reply.begin(), reply.begin() + static_cast<std::ptrdiff_t>(end));
+  for (std::size_t at = 6; at < kHeaderSize; at += 2) put16(out, at, 0);
+  out[2] |= std::byte{flag::kTruncated >> 8};
+  if (shape && shape->opt_size >= kOptSize) {
+    const auto opt = reply.begin() + static_cast<std::ptrdiff_t>(shape->opt_at);
+    out.insert(out.end(), opt, opt + static_cast<std::ptrdiff_t>(kOptSize));
+    put16(out, out.size() - 2, 0);  // without its options
+    put16(out, 10, 1);
+  }
+  return out;
+}
+
+}  // namespace
+
+Forwarder::Forwarder(ForwarderOptions options) : options_{std::move(options)} {
+  const auto group = [this](const std::vector<Endpoint>& wanted) {
+    std::vector<std::size_t> out;
+    for (const Endpoint& endpoint : wanted) {
+      const auto known = std::find(endpoints_.begin(), endpoints_.end(), endpoint);
+      if (known == endpoints_.end() && endpoints_.size() >= kMaxUpstreams) continue;
+      out.push_back(static_cast<std::size_t>(known - endpoints_.begin()));
+      if (known == endpoints_.end()) endpoints_.push_back(endpoint);
+    }
+    return out;
+  };
+  default_group_ = group(options_.upstreams);
+  for (const auto& [zone, upstreams] : options_.zone_upstreams) {
+    zone_groups_.emplace(zone, group(upstreams));
+  }
+  health_.resize(endpoints_.size());
+}
+
+// The longest suffix with upstreams of its own, from the whole name down to the root.
+const std::vector<std::size_t>* Forwarder::group_for(const Query& query) const noexcept {
+  for (std::size_t i = 0; i < query.label_count && !zone_groups_.empty(); ++i) {
+    const auto found = zone_groups_.find(query.wire().substr(query.label_at[i]));
+    if (found != zone_groups_.end()) return &found->second;
+  }
+  return &default_group_;
+}
+
+std::vector<std::size_t> Forwarder::ranked(TimePoint now,
+                                           const std::vector<std::size_t>& group) const {
+  std::vector<std::size_t> out = group;
+  std::stable_sort(out.begin(), out.end(), [&](std::size_t a, std::size_t b) {
+    const bool a_down = now < health_[a].down_until;
+    const bool b_down = now < health_[b].down_until;
+    if (a_down != b_down) return b_down;
+    return health_[a].rtt < health_[b].rtt;
+  });
+  return out;
+}
+
+unsigned Forwarder::max_attempts(const Exchange& exchange) const noexcept {
+  // Two rounds, but three tries for a lone upstream: one lost packet must not be an error.
+  const auto upstreams = static_cast<unsigned>(exchange.order.size());
+  return std::min(kMaxAttempts, upstreams == 1 ? 3 : 2 * upstreams);
+}
+
+void Forwarder::set_wake(ExchangeId id, Exchange& exchange, TimePoint wake) {
+  timers_.erase({exchange.wake, id});
+  exchange.wake = std::min(wake, exchange.started + options_.budget);
+  timers_.insert({exchange.wake, id});
+}
+
+void Forwarder::ask(TimePoint now, std::span<const std::byte> message, const Query& query,
+                    Transport transport, std::uint64_t client, Actions& actions) {
+  const auto question = message.subspan(kHeaderSize, query.question_end - kHeaderSize);
+  Waiter waiter{client,
+                query.id,
+                transport,
+                transport == Transport::tcp ? kMaxMessageSize : udp_limit(query),
+                {question.begin(), question.end()}};
+  const auto refuse = [&](std::uint16_t extended_error) {
+    Bytes reply(kMinUdpSize);
+    reply.resize(empty_reply(message, query, rcode::kServFail, extended_error, true, reply));
+    actions.replies.push_back({client, std::move(reply), rcode::kServFail});
+    ++stats_.refused;
+  };
+  std::string key = key_of(query);
+  if (const auto known = by_key_.find(key); known != by_key_.end()) {
+    Exchange& exchange = exchanges_.at(known->second);
+    if (exchange.waiters.size() >= kMaxWaiters) return refuse(ede::kNotReady);
+    exchange.waiters.push_back(std::move(waiter));
+    ++stats_.coalesced;
+    return;
+  }
+  const auto* const group = group_for(query);
+  if (group->empty()) return refuse(ede::kNoReachableAuthority);
+  if (exchanges_.size() >= kMaxExchanges) return refuse(ede::kNotReady);
+
+  const ExchangeId id = next_id_++;
+  Exchange& exchange = exchanges_[id];
+  exchange.key = key;
+  exchange.query = upstream_query(message, query);
+  exchange.order = ranked(now, *group);
+  exchange.sent_at.resize(exchange.order.size());
+  exchange.started = now;
+  exchange.waiters.push_back(std::move(waiter));
+  by_key_.emplace(std::move(key), id);
+  attempt(now, id, exchange, actions);
+}
+
+void Forwarder::attempt(TimePoint now, ExchangeId id, Exchange& exchange, Actions& actions) {
+  const std::size_t place = exchange.attempts % exchange.order.size();
+  const std::size_t upstream = exchange.order[place];
+  const unsigned round = exchange.attempts / static_cast<unsigned>(exchange.order.size());
+  ++exchange.attempts;
+  ++exchange.outstanding;
+  ++stats_.sent;
+  exchange.sent_at[place] = now;
+  actions.sends.push_back({id, upstream, Transport::udp, exchange.query});
+  const Duration usual = health_[upstream].rtt + health_[upstream].rtt / 2;
+  const Duration patience = std::clamp(usual, kMinHedge, kMaxHedge) * (1U << std::min(round, 3U));
+  const bool last = exchange.attempts >= max_attempts(exchange);
+  set_wake(id, exchange, last ? exchange.started + options_.budget : now + patience);
+}
+
+bool Forwarder::on_reply(TimePoint now, ExchangeId id, std::size_t upstream, Transport transport,
+                         std::uint16_t message_id, std::span<const std::byte> reply,
+                         Actions& actions) {
+  const auto at = exchanges_.find(id);
+  if (at == exchanges_.end()) return true;  // too late: somebody else was faster
+  Exchange& exchange = at->second;
+  put16(exchange.query, 0, message_id);
+  const bool ours = answers_question(reply, exchange.query);
+  put16(exchange.query, 0, 0);
+  const auto shape = walk_reply(reply);
+  if (!ours || !shape) {
+    ++stats_.mismatched;
+    // Over TCP the right server sent it: waiting for a better one is no use.
+    if (transport == Transport::tcp) on_error(now, id, upstream, transport, actions);
+    return transport == Transport::tcp;
+  }
+  const auto place = std::find(exchange.order.begin(), exchange.order.end(), upstream);
+  if (place != exchange.order.end() && transport == Transport::udp) {
+    const TimePoint sent =
+        exchange.sent_at[static_cast<std::size_t>(place - exchange.order.begin())];
+    const auto took = std::chrono::duration_cast<Duration>(now - sent);
+    Health& health = health_[upstream];
+    health.rtt = (health.rtt * 7 + took) / 8;
+    health.failures = 0;
+    health.down_until = {};
+  }
+  if (exchange.outstanding > 0) --exchange.outstanding;
+
+  if (shape->truncated && transport == Transport::udp) {
+    if (exchange.over_tcp) return true;
+    exchange.over_tcp = true;
+    ++exchange.outstanding;
+    ++stats_.tcp_retries;
+    exchange.truncated.assign(reply.begin(), reply.end());
+    actions.sends.push_back({id, upstream, Transport::tcp, exchange.query});
+    set_wake(id, exchange, exchange.started + options_.budget);
+    return true;
+  }
+  if (shape->rcode == rcode::kServFail || shape->rcode == rcode::kRefused) {
+    // Another may know better. NXDOMAIN is an answer, never a failure.
+    if (exchange.refusal.empty()) exchange.refusal.assign(reply.begin(), reply.end());
+    next_or_fail(now, at, actions);
+    return true;
+  }
+  finish(at, reply, actions);
+  return true;
+}
+
+void Forwarder::on_error(TimePoint now, ExchangeId id, std::size_t upstream, Transport transport,
+                         Actions& actions) {
+  note_failure(now, upstream);
+  const auto at = exchanges_.find(id);
+  if (at == exchanges_.end()) return;
+  Exchange& exchange = at->second;
+  if (exchange.outstanding > 0) --exchange.outstanding;
+  if (transport == Transport::tcp) {
+    // What UDP brought is cut, but it is an answer.
+    const Bytes truncated = std::move(exchange.truncated);
+    exchange.truncated.clear();
+    return finish(at, truncated, actions);
+  }
+  next_or_fail(now, at, actions);
+}
+
+void Forwarder::next_or_fail(TimePoint now, Exchanges::iterator at, Actions& actions) {
+  Exchange& exchange = at->second;
+  if (exchange.over_tcp) return;
+  // After a refusal the same server is not asked twice.
+  const auto once = static_cast<unsigned>(exchange.order.size());
+  if (exchange.attempts < once) return attempt(now, at->first, exchange, actions);
+  if (exchange.outstanding > 0) return;
+  if (!exchange.refusal.empty()) {
+    const Bytes refusal = std::move(exchange.refusal);
+    return finish(at, refusal, actions);
+  }
+  fail(at, ede::kNetworkError, actions);
+}
+
+void Forwarder::on_time(TimePoint now, Actions& actions) {
+  while (!timers_.empty() && timers_.begin()->first <= now) {
+    const ExchangeId id = timers_.begin()->second;
+    const auto at = exchanges_.find(id);
+    Exchange& exchange = at->second;
+    if (now < exchange.started + options_.budget && !exchange.over_tcp &&
+        exchange.attempts < max_attempts(exchange)) {
+      ++stats_.hedged;
+      attempt(now, id, exchange, actions);
+      continue;
+    }
+    ++stats_.timeouts;
+    const std::size_t asked = std::min<std::size_t>(exchange.attempts, exchange.order.size());
+    for (std::size_t i = 0; i < asked; ++i) note_failure(now, exchange.order[i]);
+    if (!exchange.truncated.empty()) {
+      const Bytes truncated = std::move(exchange.truncated);
+      finish(at, truncated, actions);
+    } else if (!exchange.refusal.empty()) {
+      const Bytes refusal = std::move(exchange.refusal);
+      finish(at, refusal, actions);
+    } else {
+      fail(at, ede::kNoReachableAuthority, actions);
+    }
+  }
+}
+
+std::optional<TimePoint> Forwarder::next_deadline() const {
+  if (timers_.empty()) return std::nullopt;
+  return timers_.begin()->first;
+}
+
+void Forwarder::note_failure(TimePoint now, std::size_t upstream) {
+  Health& health = health_[upstream];
+  health.failures = std::min(health.failures + 1, 16U);
+  // One loss is the network's; from the second on others are asked first, for a while.
+  if (health.failures < 2) return;
+  health.down_until = now + std::min(kMaxDown, Duration{500} * (1U << (health.failures - 2)));
+}
+
+void Forwarder::finish(Exchanges::iterator at, std::span<const std::byte> reply, Actions& actions) {
+  Exchange& exchange = at->second;
+  for (const Waiter& waiter : exchange.waiters) {
+    Bytes out{reply.begin(), reply.end()};
+    if (out.size() > waiter.limit) {
+      const Bytes& udp = exchange.truncated;
+      out = !udp.empty() && udp.size() <= waiter.limit ? udp : cut(out);
+    }
+    put16(out, 0, waiter.id);
+    if (out.size() >= kHeaderSize + waiter.question.size() && out[5] == std::byte{1}) {
+      std::copy(waiter.question.begin(), waiter.question.end(), out.begin() + kHeaderSize);
+    }
+    const auto code = static_cast<std::uint16_t>(std::to_integer<unsigned>(out[3]) & 15U);
+    actions.replies.push_back({waiter.client, std::move(out), code});
+  }
+  actions.done.push_back(at->first);
+  timers_.erase({exchange.wake, at->first});
+  by_key_.erase(exchange.key);
+  exchanges_.erase(at);
+}
+
+void Forwarder::fail(Exchanges::iterator at, std::uint16_t extended_error, Actions& actions) {
+  Query query;
+  Bytes reply(kMinUdpSize);
+  if (parse_query(at->second.query, query) == QueryVerdict::ok) {
+    reply.resize(
+        empty_reply(at->second.query, query, rcode::kServFail, extended_error, true, reply));
+  }
+  finish(at, reply, actions);
+}
+
+}  // namespace muster::dns

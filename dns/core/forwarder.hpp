@@ -1,0 +1,146 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/endpoint.hpp"
+#include "base/time.hpp"
+#include "dns/core/query.hpp"
+#include "dns/core/types.hpp"
+
+namespace muster::dns {
+
+struct ForwarderOptions {
+  std::vector<Endpoint> upstreams;
+  std::map<std::string, std::vector<Endpoint>> zone_upstreams;  // wire name -> its own upstreams
+  Duration budget{2500};  // a stub resolver gives up after 3 s in all (resolv.conf: 1 s x 3)
+};
+
+/// Relays queries to upstreams: which to ask, when to ask another, which reply to believe and
+/// what each client gets. Sockets, ids and ports are the caller's; it makes the sends in
+/// Actions and reports what came of them.
+///
+/// Equal questions of several clients share one exchange, which also ends a forwarding loop: the
+/// query that comes back finds itself already in flight. Not thread-safe; each worker has one.
+class Forwarder {
+ public:
+  static constexpr std::size_t kMaxExchanges = 4096;
+  static constexpr std::size_t kMaxWaiters = 64;    // of one exchange
+  static constexpr unsigned kMaxAttempts = 6;       // of one exchange, retransmissions included
+  static constexpr std::size_t kMaxUpstreams = 64;  // over all zones
+
+  using ExchangeId = std::uint64_t;
+
+  /// Ask upstreams()[upstream] `query`, under an id of the caller's choice.
+  struct Send {
+    ExchangeId exchange;
+    std::size_t upstream;
+    Transport transport;
+    std::vector<std::byte> query;  // id 0
+  };
+  struct Deliver {
+    std::uint64_t client;  // as given to ask()
+    std::vector<std::byte> reply;
+    std::uint16_t rcode;
+  };
+  struct Actions {
+    std::vector<Send> sends;
+    std::vector<Deliver> replies;
+    std::vector<ExchangeId> done;  // forget the sends of these
+  };
+
+  struct Stats {
+    std::uint64_t sent = 0;
+    std::uint64_t coalesced = 0;
+    std::uint64_t hedged = 0;
+    std::uint64_t mismatched = 0;  // replies that were not to what we asked
+    std::uint64_t timeouts = 0;    // exchanges that ran out of time
+    std::uint64_t refused = 0;     // over a bound
+    std::uint64_t tcp_retries = 0;
+  };
+
+  explicit Forwarder(ForwarderOptions);
+
+  /// All upstreams of all zones, each once.
+  const std::vector<Endpoint>& upstreams() const noexcept { return endpoints_; }
+  bool can_forward() const noexcept { return !endpoints_.empty(); }
+
+  /// `message` is a valid query, `query` what parse_query() made of it, `client` a handle that
+  /// comes back in exactly one Deliver, perhaps at once.
+  void ask(TimePoint now, std::span<const std::byte> message, const Query& query,
+           Transport transport, std::uint64_t client, Actions& actions);
+
+  /// True if it answers the exchange; else the caller waits on: it may be forged.
+  bool on_reply(TimePoint now, ExchangeId exchange, std::size_t upstream, Transport transport,
+                std::uint16_t id, std::span<const std::byte> reply, Actions& actions);
+
+  /// The send came to nothing: connection refused, cut, no socket.
+  void on_error(TimePoint now, ExchangeId exchange, std::size_t upstream, Transport transport,
+                Actions& actions);
+
+  /// Sends what is due and ends what is overdue. To be called at next_deadline().
+  void on_time(TimePoint now, Actions& actions);
+  std::optional<TimePoint> next_deadline() const;
+
+  const Stats& stats() const noexcept { return stats_; }
+  std::size_t in_flight() const noexcept { return exchanges_.size(); }
+
+ private:
+  struct Health {
+    Duration rtt{50};  // smoothed; the first guess makes the first hedge come soon
+    unsigned failures = 0;
+    TimePoint down_until{};  // until then, others first
+  };
+  struct Waiter {
+    std::uint64_t client;
+    std::uint16_t id;
+    Transport transport;
+    std::size_t limit;
+    std::vector<std::byte> question;  // in this client's spelling
+  };
+  struct Exchange {
+    std::string key;
+    std::vector<std::byte> query;
+    std::vector<std::size_t> order;  // upstreams, best first
+    std::vector<TimePoint> sent_at;  // by place in `order`; of the last send
+    unsigned attempts = 0;
+    unsigned outstanding = 0;
+    TimePoint started;
+    TimePoint wake;
+    bool over_tcp = false;             // a TCP retry runs
+    std::vector<std::byte> truncated;  // what UDP brought before it
+    std::vector<std::byte> refusal;    // SERVFAIL or REFUSED: for when nobody says better
+    std::vector<Waiter> waiters;
+  };
+  using Exchanges = std::map<ExchangeId, Exchange>;
+
+  const std::vector<std::size_t>* group_for(const Query& query) const noexcept;
+  std::vector<std::size_t> ranked(TimePoint now, const std::vector<std::size_t>& group) const;
+  void attempt(TimePoint now, ExchangeId id, Exchange& exchange, Actions& actions);
+  void next_or_fail(TimePoint now, Exchanges::iterator at, Actions& actions);
+  void set_wake(ExchangeId id, Exchange& exchange, TimePoint wake);
+  void finish(Exchanges::iterator at, std::span<const std::byte> reply, Actions& actions);
+  void fail(Exchanges::iterator at, std::uint16_t extended_error, Actions& actions);
+  void note_failure(TimePoint now, std::size_t upstream);
+  unsigned max_attempts(const Exchange& exchange) const noexcept;
+
+  ForwarderOptions options_;
+  std::vector<Endpoint> endpoints_;
+  std::vector<Health> health_;
+  std::vector<std::size_t> default_group_;
+  std::map<std::string, std::vector<std::size_t>, std::less<>> zone_groups_;  // by wire name
+  Exchanges exchanges_;
+  std::map<std::string, ExchangeId> by_key_;
+  std::set<std::pair<TimePoint, ExchangeId>> timers_;
+  ExchangeId next_id_ = 1;
+  Stats stats_;
+};
+
+}  // namespace muster::dns

@@ -1,0 +1,149 @@
+#include "dns/core/zone_snapshot.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+
+namespace muster::dns {
+namespace {
+
+// Multiply and fold, eight octets a round: three or four rounds for a usual name. Seeded, so
+// that whoever names tasks cannot aim at one shard.
+std::uint64_t mix(std::uint64_t state, std::uint64_t octets) noexcept {
+  __extension__ using Wide = unsigned __int128;
+  const Wide product = static_cast<Wide>(state ^ octets) * 0x9E3779B97F4A7C15ULL;
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+}
+
+constexpr std::uint32_t tag_of(std::uint64_t hash) noexcept {
+  return static_cast<std::uint32_t>(hash >> 32) | 1U;
+}
+
+constexpr std::size_t round_up_to_power(std::size_t value) noexcept {
+  std::size_t power = 1;
+  while (power < value) power *= 2;
+  return power;
+}
+
+}  // namespace
+
+ZoneSnapshot::ZoneSnapshot(std::shared_ptr<const ZoneTable> table, std::uint64_t hash_seed,
+                           std::uint32_t serial)
+    : table_{std::move(table)}, seed_{hash_seed}, serial_{serial} {
+  shards_.push_back(std::make_shared<const Shard>());
+}
+
+std::uint64_t ZoneSnapshot::hash(const char* padded_name, std::size_t size) const noexcept {
+  std::uint64_t state = seed_ ^ (size * 0xD6E8FEB86659FD93ULL);
+  for (std::size_t at = 0; at < size; at += 8) {
+    std::uint64_t octets = 0;
+    std::memcpy(&octets, padded_name + at, 8);
+    state = mix(state, octets);
+  }
+  return mix(state, size);
+}
+
+std::uint64_t ZoneSnapshot::hash(std::string_view name) const noexcept {
+  std::array<char, Name::kMaxWireSize + 1 + Query::kPadding> padded{};
+  std::memcpy(padded.data(), name.data(), name.size());
+  return hash(padded.data(), name.size());
+}
+
+std::size_t ZoneSnapshot::Shard::probe(std::uint32_t tag, std::string_view name) const noexcept {
+  std::size_t slot = (tag >> 1) % kSlots;
+  // Ends at an empty slot; kMaxPerShard leaves some.
+  for (; tags[slot] != 0; slot = (slot + 1) % kSlots) {
+    if (tags[slot] == tag && NodeView{nodes[slot].get()}.name() == name) return slot;
+  }
+  return slot;
+}
+
+void ZoneSnapshot::Shard::put(std::uint32_t tag, std::string_view name, NodePtr node) {
+  const std::size_t slot = probe(tag, name);
+  if (tags[slot] == 0) {
+    ++used;
+    MUSTER_ASSERT(used < kSlots);
+  }
+  tags[slot] = tag;
+  nodes[slot] = std::move(node);
+}
+
+void ZoneSnapshot::Shard::erase(std::uint32_t tag, std::string_view name) {
+  std::size_t hole = probe(tag, name);
+  if (tags[hole] == 0) return;
+  --used;
+  // Close the gap: whoever probed past it has to be found from its own slot again.
+  for (std::size_t next = (hole + 1) % kSlots; tags[next] != 0; next = (next + 1) % kSlots) {
+    const std::size_t home = (tags[next] >> 1) % kSlots;
+    if ((next - home) % kSlots >= (next - hole) % kSlots) {
+      tags[hole] = tags[next];
+      nodes[hole] = std::move(nodes[next]);
+      hole = next;
+    }
+  }
+  tags[hole] = 0;
+  nodes[hole] = nullptr;
+}
+
+const std::byte* ZoneSnapshot::find(const char* padded_name, std::size_t size) const noexcept {
+  const std::uint64_t key = hash(padded_name, size);
+  const Shard& shard = *shards_[key & (shards_.size() - 1)];
+  const std::size_t slot = shard.probe(tag_of(key), {padded_name, size});
+  return shard.nodes[slot].get();
+}
+
+void ZoneSnapshot::grow(std::size_t shards) {
+  std::vector<std::shared_ptr<Shard>> next(shards);
+  for (auto& shard : next) shard = std::make_shared<Shard>();
+  for (const auto& shard : shards_) {
+    for (const NodePtr& node : shard->nodes) {
+      if (!node) continue;
+      const std::string_view name = NodeView{node.get()}.name();
+      const std::uint64_t key = hash(name);
+      next[key & (shards - 1)]->put(tag_of(key), name, node);
+    }
+  }
+  shards_.assign(next.begin(), next.end());
+}
+
+std::shared_ptr<const ZoneSnapshot> ZoneSnapshot::with(std::span<const Update> updates,
+                                                       std::uint32_t serial, bool complete) const {
+  auto next = std::make_shared<ZoneSnapshot>(*this);
+  next->serial_ = serial;
+  next->complete_ = complete;
+  const std::size_t wanted =
+      std::min(kMaxShards, round_up_to_power((size_ + updates.size()) / kMeanPerShard + 1));
+  if (wanted > shards_.size()) next->grow(wanted);
+
+  // Each touched shard is copied once, at its first update.
+  std::vector<std::shared_ptr<Shard>> own(next->shards_.size());
+  for (const Update& update : updates) {
+    const std::uint64_t key = next->hash(update.name);
+    std::size_t index = key & (own.size() - 1);
+    if (own[index] == nullptr) own[index] = std::make_shared<Shard>(*next->shards_[index]);
+    if (own[index]->used >= kMaxPerShard && update.node != nullptr) {
+      for (std::size_t i = 0; i < own.size(); ++i) {
+        if (own[i] != nullptr) next->shards_[i] = std::move(own[i]);
+      }
+      next->grow(next->shards_.size() * 2);
+      own.assign(next->shards_.size(), nullptr);
+      index = key & (own.size() - 1);
+      own[index] = std::make_shared<Shard>(*next->shards_[index]);
+    }
+    Shard& shard = *own[index];
+    const std::size_t before = shard.used;
+    if (update.node != nullptr) {
+      shard.put(tag_of(key), update.name, update.node);
+    } else {
+      shard.erase(tag_of(key), update.name);
+    }
+    next->size_ = next->size_ + shard.used - before;
+  }
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    if (own[i] != nullptr) next->shards_[i] = std::move(own[i]);
+  }
+  return next;
+}
+
+}  // namespace muster::dns

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <prometheus/collectable.h>
+#include <prometheus/metric_family.h>
+
+#include "dns/core/answer.hpp"
+#include "dns/core/forwarder.hpp"
+
+namespace muster::dns {
+
+/// A counter with one writing thread: no locked instruction for a query.
+class Tally {
+ public:
+  void add(std::uint64_t count = 1) noexcept {
+    value_.store(value_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
+  }
+  void set(std::uint64_t value) noexcept { value_.store(value, std::memory_order_relaxed); }
+  std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+/// What one worker counts. Written by that worker, read by whoever collects.
+struct alignas(64) WorkerCounters {
+  static constexpr std::size_t kZones = ZoneTable::kMaxZones + 2;  // then forwarded, then none
+  static constexpr std::size_t kForwarded = ZoneTable::kMaxZones;
+  static constexpr std::size_t kNone = ZoneTable::kMaxZones + 1;
+  static constexpr std::size_t kTypes = 6;
+  static constexpr std::size_t kOutcomes = 6;
+
+  std::array<std::array<std::array<Tally, kOutcomes>, kTypes>, kZones> queries;
+  Tally udp_queries, tcp_queries;
+  Tally truncated;
+  Tally dropped_invalid;  // not a query: too short, too long, or a response
+  Tally dropped_send;     // the kernel had no room for the reply
+  Tally tcp_connections;  // open now
+  Tally tcp_refused;      // over a bound
+  Tally tcp_idle_closed;
+  Tally forward_sent, forward_coalesced, forward_hedged, forward_mismatched;
+  Tally forward_timeouts, forward_refused, forward_tcp_retries, forward_in_flight;
+
+  void count(const Answer& answer, Transport transport) noexcept;
+  void count_forwarded(std::uint16_t qtype, std::uint16_t rcode) noexcept;
+  void take(const Forwarder::Stats& stats, std::size_t in_flight) noexcept;
+};
+
+/// Sums the workers' counters when a scrape asks. Outlives the server that made it.
+class Counters : public prometheus::Collectable {
+ public:
+  Counters(unsigned workers, std::vector<std::string> zones);
+  WorkerCounters& of_worker(unsigned index) { return *workers_[index]; }
+  std::vector<prometheus::MetricFamily> Collect() const override;  // NOLINT: prometheus' name
+
+ private:
+  prometheus::MetricFamily queries() const;
+  std::uint64_t sum(Tally WorkerCounters::*member) const;
+
+  std::vector<std::unique_ptr<WorkerCounters>> workers_;
+  std::vector<std::string> zones_;
+};
+
+}  // namespace muster::dns

@@ -1,0 +1,229 @@
+#include "dns/io/relay.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "dns/io/client.hpp"
+#include "dns/io/sockets.hpp"
+
+namespace muster::dns {
+namespace {
+
+namespace asio = boost::asio;
+// Turns of one wake-up over a socket, so that a flood cannot starve the others.
+constexpr int kReadsPerWake = 64;
+constexpr Duration kTcpLimit{2000};
+
+}  // namespace
+
+Relay::Relay(asio::io_context& context, ForwarderOptions options, Reply reply)
+    : context_{context},
+      forwarder_{std::move(options)},
+      reply_{std::move(reply)},
+      open_(forwarder_.upstreams().size()),
+      timer_{context},
+      tcp_{context.get_executor()},
+      buffer_(kMaxMessageSize) {}
+
+void Relay::ask(std::span<const std::byte> message, const Query& query, Transport transport,
+                std::uint64_t client) {
+  Forwarder::Actions actions;
+  forwarder_.ask(Clock::now(), message, query, transport, client, actions);
+  perform(actions);
+}
+
+void Relay::perform(Forwarder::Actions& actions) {
+  // A send that fails at once may ask for another: so in rounds, as many as there are attempts.
+  while (!actions.sends.empty() || !actions.done.empty() || !actions.replies.empty()) {
+    Forwarder::Actions more;
+    for (Forwarder::Send& send : actions.sends) {
+      if (send.transport == Transport::udp) {
+        send_udp(send, more);
+      } else if (tcp_running_ < kMaxTcp) {
+        ++tcp_running_;
+        const Endpoint upstream = forwarder_.upstreams()[send.upstream];
+        tcp_.spawn(send_tcp(std::move(send), upstream));
+      } else {
+        forwarder_.on_error(Clock::now(), send.exchange, send.upstream, Transport::tcp, more);
+      }
+    }
+    for (const Forwarder::ExchangeId exchange : actions.done) forget(exchange);
+    for (Forwarder::Deliver& deliver : actions.replies) reply_(std::move(deliver));
+    actions = std::move(more);
+  }
+  arm();
+}
+
+std::uint16_t Relay::random16() {
+  if (random_left_ == 0) {
+    // Ids guard against forged replies (RFC 5452 §4.3): the kernel's randomness, not Rng's.
+    const ssize_t got = getrandom(random_.data(), sizeof random_, 0);
+    MUSTER_ASSERT(got == static_cast<ssize_t>(sizeof random_));
+    random_left_ = random_.size();
+  }
+  return random_[--random_left_];
+}
+
+void Relay::retire(Port& port) {
+  std::erase(open_[port.upstream], &port);
+  if (!port.in_flight.empty() || port.closing) return;
+  port.closing = true;
+  ErrorCode ignored;
+  port.socket.close(ignored);  // its wait ends, and erases it
+}
+
+Relay::Port* Relay::port_for(std::size_t upstream) {
+  std::vector<Port*>& open = open_[upstream];
+  // The first queries each open a port of their own; after that one of them at random.
+  if (open.size() >= kSocketsPerUpstream) {
+    Port* const chosen = open[random16() % open.size()];
+    if (++chosen->used >= kQueriesPerSocket) std::erase(open, chosen);
+    return chosen;
+  }
+  const auto made = ports_.try_emplace(next_port_, context_).first;
+  Port& port = made->second;
+  port.id = next_port_++;
+  port.upstream = upstream;
+  const Endpoint to = forwarder_.upstreams()[upstream];
+  const SocketAddress address = to_socket_address(to.address, to.port);
+  ErrorCode error;
+  port.socket.open(to.address.is_v4() ? asio::ip::udp::v4() : asio::ip::udp::v6(), error);
+  if (!error) port.socket.non_blocking(true, error);
+  if (error || connect(port.socket.native_handle(), address.get(), address.size) != 0) {
+    ports_.erase(made);
+    return nullptr;
+  }
+  port.used = 1;
+  open.push_back(&port);
+  wait(port);
+  return &port;
+}
+
+void Relay::send_udp(const Forwarder::Send& send, Forwarder::Actions& more) {
+  Port* const port = port_for(send.upstream);
+  const auto failed = [&] {
+    forwarder_.on_error(Clock::now(), send.exchange, send.upstream, Transport::udp, more);
+  };
+  if (port == nullptr) return failed();
+  std::uint16_t id = random16();
+  while (port->in_flight.contains(id)) ++id;  // at most kQueriesPerSocket are taken
+  std::vector<std::byte> query = send.query;
+  query[0] = static_cast<std::byte>(id >> 8);
+  query[1] = static_cast<std::byte>(id & 0xFF);
+  if (::send(port->socket.native_handle(), query.data(), query.size(), MSG_DONTWAIT) < 0) {
+    if (errno != EAGAIN && errno != ECONNREFUSED) return failed();
+    if (errno == ECONNREFUSED &&
+        ::send(port->socket.native_handle(), query.data(), query.size(), MSG_DONTWAIT) < 0) {
+      return failed();  // the first error was an older query's; this one is ours
+    }
+  }
+  port->in_flight.emplace(id, send.exchange);
+  sent_[send.exchange].emplace_back(port->id, id);
+}
+
+asio::awaitable<void> Relay::send_tcp(Forwarder::Send send, Endpoint upstream) {
+  const std::uint16_t id = random16();
+  send.query[0] = static_cast<std::byte>(id >> 8);
+  send.query[1] = static_cast<std::byte>(id & 0xFF);
+  auto asked = ask_tcp(upstream, std::move(send.query), kTcpLimit);
+  const Result<std::vector<std::byte>> reply = co_await std::move(asked);
+  --tcp_running_;
+  Forwarder::Actions actions;
+  const TimePoint now = Clock::now();
+  if (reply) {
+    forwarder_.on_reply(now, send.exchange, send.upstream, Transport::tcp, id, *reply, actions);
+  } else {
+    forwarder_.on_error(now, send.exchange, send.upstream, Transport::tcp, actions);
+  }
+  perform(actions);
+}
+
+void Relay::wait(Port& port) {
+  port.socket.async_wait(asio::ip::udp::socket::wait_read, [this, &port](const ErrorCode& error) {
+    if (!error && !port.closing && !stopping_) receive(port);
+    // Closed before or meanwhile: now nothing is outstanding that refers to it.
+    if (port.closing || stopping_) {
+      ports_.erase(port.id);
+    } else {
+      wait(port);
+    }
+  });
+}
+
+void Relay::receive(Port& port) {
+  Forwarder::Actions actions;
+  for (int reads = 0; reads < kReadsPerWake; ++reads) {
+    const ssize_t size =
+        recv(port.socket.native_handle(), buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+    const TimePoint now = Clock::now();
+    if (size < 0) {
+      if (errno == EAGAIN || errno == EWOULDBLOCK) break;
+      if (errno == EINTR) continue;
+      // ECONNREFUSED and its like: nobody is there, so no use in waiting for what is in flight.
+      const auto lost = std::exchange(port.in_flight, {});
+      for (const auto& [id, exchange] : lost) {
+        forwarder_.on_error(now, exchange, port.upstream, Transport::udp, actions);
+      }
+      continue;
+    }
+    const std::span reply{buffer_.data(), static_cast<std::size_t>(size)};
+    if (reply.size() < kHeaderSize) continue;
+    const auto id = static_cast<std::uint16_t>(std::to_integer<unsigned>(reply[0]) << 8 |
+                                               std::to_integer<unsigned>(reply[1]));
+    const auto found = port.in_flight.find(id);
+    if (found == port.in_flight.end()) continue;
+    if (forwarder_.on_reply(now, found->second, port.upstream, Transport::udp, id, reply,
+                            actions)) {
+      port.in_flight.erase(id);
+    }
+  }
+  perform(actions);
+  if (port.used >= kQueriesPerSocket) retire(port);
+}
+
+void Relay::forget(Forwarder::ExchangeId exchange) {
+  const auto found = sent_.find(exchange);
+  if (found == sent_.end()) return;
+  for (const auto& [port_id, id] : found->second) {
+    const auto port = ports_.find(port_id);
+    if (port == ports_.end()) continue;
+    auto& in_flight = port->second.in_flight;
+    const auto flying = in_flight.find(id);
+    if (flying != in_flight.end() && flying->second == exchange) in_flight.erase(flying);
+    if (port->second.used >= kQueriesPerSocket) retire(port->second);
+  }
+  sent_.erase(found);
+}
+
+void Relay::arm() {
+  const auto deadline = forwarder_.next_deadline();
+  if (!deadline || stopping_) {
+    timer_.expires_at(TimePoint::min());  // cancels, and is nobody's deadline
+    return;
+  }
+  if (timer_.expiry() == *deadline) return;
+  timer_.expires_at(*deadline);
+  timer_.async_wait([this](const ErrorCode& error) {
+    if (error || stopping_) return;
+    Forwarder::Actions actions;
+    forwarder_.on_time(Clock::now(), actions);
+    timer_.expires_at(TimePoint::min());  // so that arm() sees another deadline, whatever it is
+    perform(actions);
+  });
+}
+
+void Relay::stop() {
+  stopping_ = true;
+  timer_.cancel();
+  tcp_.stop();
+  for (auto& [id, port] : ports_) {
+    ErrorCode ignored;
+    port.socket.close(ignored);
+  }
+}
+
+}  // namespace muster::dns

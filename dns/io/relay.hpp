@@ -1,0 +1,82 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/udp.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "base/io/task_group.hpp"
+#include "dns/core/forwarder.hpp"
+
+namespace muster::dns {
+
+/// The sockets of a Forwarder: for each upstream a few connected UDP sockets on random ports,
+/// random ids, and TCP where a reply was cut. One per worker thread, on its io_context.
+class Relay {
+ public:
+  using Reply = std::function<void(Forwarder::Deliver&&)>;
+
+  static constexpr std::size_t kSocketsPerUpstream = 8;
+  static constexpr unsigned kQueriesPerSocket = 256;  // then a new one, on another port
+  static constexpr std::size_t kMaxTcp = 64;
+
+  Relay(boost::asio::io_context&, ForwarderOptions, Reply);
+
+  bool can_forward() const noexcept { return forwarder_.can_forward(); }
+  void ask(std::span<const std::byte> message, const Query& query, Transport transport,
+           std::uint64_t client);
+  void stop();
+
+  const Forwarder& forwarder() const noexcept { return forwarder_; }
+
+ private:
+  using PortId = std::uint64_t;
+  struct Port {
+    explicit Port(boost::asio::io_context& context) : socket{context} {}
+    boost::asio::ip::udp::socket socket;
+    PortId id = 0;
+    std::size_t upstream = 0;
+    unsigned used = 0;
+    bool closing = false;
+    std::unordered_map<std::uint16_t, Forwarder::ExchangeId> in_flight;
+  };
+  using Ports = std::map<PortId, Port>;
+
+  void perform(Forwarder::Actions& actions);
+  void send_udp(const Forwarder::Send& send, Forwarder::Actions& more);
+  boost::asio::awaitable<void> send_tcp(Forwarder::Send send, Endpoint upstream);
+  Port* port_for(std::size_t upstream);
+  void retire(Port& port);
+  void wait(Port& port);
+  void receive(Port& port);
+  void forget(Forwarder::ExchangeId exchange);
+  void arm();
+  std::uint16_t random16();
+
+  boost::asio::io_context& context_;
+  Forwarder forwarder_;
+  Reply reply_;
+  Ports ports_;  // each has one wait outstanding, which erases it when it closes
+  PortId next_port_ = 1;
+  std::vector<std::vector<Port*>> open_;  // by upstream; those that take new queries
+  std::unordered_map<Forwarder::ExchangeId, std::vector<std::pair<PortId, std::uint16_t>>> sent_;
+  boost::asio::steady_timer timer_;
+  TaskGroup tcp_;
+  std::size_t tcp_running_ = 0;
+  std::array<std::uint16_t, 128> random_{};
+  std::size_t random_left_ = 0;
+  bool stopping_ = false;
+  std::vector<std::byte> buffer_;
+};
+
+}  // namespace muster::dns

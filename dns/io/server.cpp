@@ -1,0 +1,307 @@
+#include "dns/io/server.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <fstream>
+#include <iterator>
+#include <sys/random.h>
+#include <utility>
+
+#include <boost/asio/post.hpp>
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+
+#include "base/assert.hpp"
+#include "base/io/log_once.hpp"
+#include "base/io/snapshot.hpp"
+#include "dns/core/catalog.hpp"
+#include "dns/core/resolv_conf.hpp"
+#include "dns/io/counters.hpp"
+#include "dns/io/sockets.hpp"
+#include "dns/io/worker.hpp"
+
+namespace muster::dns {
+namespace {
+
+// The control thread may not be held for 20 ms: changes are staged for half of a step's time,
+// and publishing what they touched takes about the other half.
+constexpr std::chrono::milliseconds kStagePerStep{5};
+constexpr std::size_t kChangesPerLook = 16;  // between two looks at the clock
+// Above this the oldest is worked off at once: whoever produces faster than we publish waits.
+constexpr std::size_t kMaxQueued = 256;
+
+std::uint64_t random_seed() {
+  std::uint64_t seed = 0;
+  MUSTER_ASSERT(getrandom(&seed, sizeof seed, 0) == static_cast<ssize_t>(sizeof seed));
+  return seed;
+}
+
+// Grows over restarts, as a serial should (RFC 1912 §2.2), and needs no state to do it.
+std::uint32_t serial_now() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::seconds>(now).count());
+}
+
+CatalogOptions catalog_options(const ServerOptions& options) {
+  CatalogOptions out;
+  out.domain = options.domain;
+  out.ttl_seconds = options.ttl_seconds;
+  out.negative_ttl_seconds = std::min<std::uint32_t>(1, options.ttl_seconds);
+  out.hash_seed = random_seed();
+  out.first_serial = serial_now();
+  if (options.node_address) {
+    out.node_addresses = {*options.node_address};
+  } else {
+    for (const Endpoint& endpoint : options.listen) {
+      if (!endpoint.address.is_unspecified()) out.node_addresses.push_back(endpoint.address);
+    }
+  }
+  for (const auto& [zone, upstreams] : options.zone_upstreams) {
+    const auto name = Name::parse(zone);
+    if (!name) continue;
+    std::string text = name->to_string();
+    text.pop_back();  // the final dot
+    out.not_local.insert(text);
+  }
+  return out;
+}
+
+bool is_own(const Endpoint& upstream, const std::vector<Endpoint>& own,
+            const std::vector<IpAddress>& local) {
+  return std::any_of(own.begin(), own.end(), [&](const Endpoint& endpoint) {
+    if (endpoint.port != upstream.port) return false;
+    if (endpoint.address == upstream.address) return true;
+    if (!endpoint.address.is_unspecified() ||
+        endpoint.address.family() != upstream.address.family()) {
+      return false;
+    }
+    // All of 127/8 reaches a wildcard socket, not only the address the interface shows.
+    return upstream.address.is_loopback() || upstream.address.is_unspecified() ||
+           std::find(local.begin(), local.end(), upstream.address) != local.end();
+  });
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(boost::asio::any_io_executor control, ServerOptions options, prometheus::Registry& registry)
+      : control_{std::move(control)},
+        options_{std::move(options)},
+        catalog_{catalog_options(options_)},
+        cell_{catalog_.snapshot()},
+        counters_{std::make_shared<Counters>(std::max(1U, options_.workers), zone_labels())},
+        problems_{prometheus::BuildCounter()
+                      .Name("muster_dns_problems_total")
+                      .Help("Things of the cluster that no DNS record could be made of")
+                      .Register(registry)},
+        names_{gauge(registry, "muster_dns_names", "Names served")},
+        records_{gauge(registry, "muster_dns_records", "Records served")},
+        serial_{gauge(registry, "muster_dns_serial", "Serial of the zones")},
+        queued_{gauge(registry, "muster_dns_queued_changes",
+                      "Changes of the cluster that DNS does not show yet")} {
+    options_.workers = std::max(1U, options_.workers);
+    published();
+  }
+
+  ~Impl() { stop(); }
+
+  Result<void> start() {
+    last_error_.clear();
+    std::vector<std::vector<ListenSockets>> per_address;
+    for (const Endpoint& endpoint : options_.listen) {
+      const std::optional<Port> port =
+          options_.any_port ? std::nullopt : std::optional<Port>{endpoint.port};
+      auto sockets = bind_listeners(endpoint.address, port, options_.workers);
+      if (!sockets) {
+        last_error_ = "cannot listen on " +
+                      (port ? to_string(endpoint) : endpoint.address.to_string()) + ": " +
+                      sockets.error().message();
+        bound_.clear();
+        return sockets.error();
+      }
+      bound_.push_back(sockets->front().endpoint);
+      per_address.push_back(std::move(*sockets));
+    }
+    const ForwarderOptions forwarding = forwarder_options();
+    for (unsigned i = 0; i < options_.workers; ++i) {
+      Worker::Options worker{forwarding, static_cast<std::uint32_t>(random_seed())};
+      auto& made = workers_.emplace_back(
+          std::make_unique<Worker>(std::move(worker), cell_, counters_->of_worker(i)));
+      for (auto& sockets : per_address) made->add(std::move(sockets[i]));
+    }
+    for (const auto& worker : workers_) worker->run();
+    return {};
+  }
+
+  void apply(const ClusterDelta& delta) {
+    if (queue_.empty() && Catalog::changes_in(delta) <= kInlineChanges) {
+      catalog_.apply(delta);
+      published();
+      return;
+    }
+    queue_.push_back(delta);
+    if (queue_.size() > kMaxQueued) work_off(std::chrono::hours{1});
+    schedule();
+    count_queued();
+  }
+
+  void stop() {
+    for (const auto& worker : workers_) worker->stop();
+    workers_.clear();
+    cell_.reap();
+  }
+
+  Status status() const {
+    return {catalog_.names(), catalog_.records(), catalog_.snapshot()->serial(),
+            catalog_.snapshot()->complete(), last_error_};
+  }
+
+  const std::vector<Endpoint>& bound() const { return bound_; }
+  std::vector<RecordView> records(std::size_t limit) const { return catalog_.list(limit); }
+  std::shared_ptr<prometheus::Collectable> collectable() const { return counters_; }
+
+ private:
+  static prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name,
+                                  const char* help) {
+    return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+  }
+
+  std::vector<std::string> zone_labels() const {
+    std::vector<std::string> out;
+    for (const Zone& zone : catalog_.snapshot()->table().zones) out.push_back(zone.label);
+    return out;
+  }
+
+  ForwarderOptions forwarder_options() const {
+    const std::vector<IpAddress> local = local_addresses();
+    const auto others = [&](std::vector<Endpoint> upstreams) {
+      std::erase_if(upstreams, [&](const Endpoint& at) { return is_own(at, bound_, local); });
+      return upstreams;
+    };
+    ForwarderOptions out;
+    out.upstreams = others(options_.upstreams);
+    for (const auto& [zone, upstreams] : options_.zone_upstreams) {
+      if (const auto name = Name::parse(zone)) {
+        out.zone_upstreams.emplace(name->wire(), others(upstreams));
+      }
+    }
+    return out;
+  }
+
+  void schedule() {
+    if (scheduled_ || queue_.empty()) return;
+    scheduled_ = true;
+    boost::asio::post(control_, [this, alive = std::weak_ptr<int>{alive_}] {
+      if (alive.expired()) return;
+      scheduled_ = false;
+      work_off(kStagePerStep);
+      schedule();
+    });
+  }
+
+  // Stages of the oldest delta for `limit`, or all of it, and publishes.
+  void work_off(Clock::duration limit) {
+    const TimePoint start = Clock::now();
+    const ClusterDelta& delta = queue_.front();
+    const std::size_t total = Catalog::changes_in(delta);
+    while (done_ < total && Clock::now() - start < limit) {
+      catalog_.stage(delta, done_, kChangesPerLook);
+      done_ = std::min(total, done_ + kChangesPerLook);
+    }
+    const bool whole = done_ == total;
+    catalog_.publish(whole && delta.complete);
+    if (whole) {
+      queue_.pop_front();
+      done_ = 0;
+    }
+    published();
+    count_queued();
+  }
+
+  void published() {
+    if (cell_generation_ != catalog_.snapshot().get()) {
+      cell_generation_ = catalog_.snapshot().get();
+      cell_.publish(catalog_.snapshot());
+    }
+    for (const Problem& problem : catalog_.take_problems()) {
+      problems_.Add({{"kind", problem.kind}}).Increment();
+      log_.warn(problem.where + ": " + problem.what);
+    }
+    names_.Set(static_cast<double>(catalog_.names()));
+    records_.Set(static_cast<double>(catalog_.records()));
+    serial_.Set(static_cast<double>(catalog_.snapshot()->serial()));
+  }
+
+  void count_queued() {
+    std::size_t waiting = 0;
+    for (const ClusterDelta& delta : queue_) waiting += Catalog::changes_in(delta);
+    queued_.Set(static_cast<double>(waiting - done_));
+  }
+
+  boost::asio::any_io_executor control_;
+  ServerOptions options_;
+  Catalog catalog_;
+  SnapshotCell<ZoneSnapshot> cell_;
+  std::shared_ptr<Counters> counters_;
+  prometheus::Family<prometheus::Counter>& problems_;
+  prometheus::Gauge& names_;
+  prometheus::Gauge& records_;
+  prometheus::Gauge& serial_;
+  prometheus::Gauge& queued_;
+  LogOnce log_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<Endpoint> bound_;
+  std::deque<ClusterDelta> queue_;
+  std::size_t done_ = 0;  // changes of queue_.front() that are staged
+  bool scheduled_ = false;
+  const ZoneSnapshot* cell_generation_ = nullptr;  // what cell_ holds
+  std::string last_error_;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // tells posted steps that we are gone
+};
+
+Server::Server(boost::asio::any_io_executor control, ServerOptions options,
+               prometheus::Registry& registry)
+    : impl_{std::make_unique<Impl>(std::move(control), std::move(options), registry)} {}
+
+Server::~Server() = default;
+
+Result<void> Server::start() {
+  return impl_->start();
+}
+
+std::vector<Endpoint> Server::bound() const {
+  return impl_->bound();
+}
+
+void Server::apply(const ClusterDelta& delta) {
+  impl_->apply(delta);
+}
+
+Server::Status Server::status() const {
+  return impl_->status();
+}
+
+std::vector<RecordView> Server::records(std::size_t limit) const {
+  return impl_->records(limit);
+}
+
+std::shared_ptr<prometheus::Collectable> Server::collectable() const {
+  return impl_->collectable();
+}
+
+void Server::stop() {
+  impl_->stop();
+}
+
+std::vector<Endpoint> system_upstreams(const std::vector<Endpoint>& own, const std::string& file) {
+  std::ifstream in{file};
+  const std::string text{std::istreambuf_iterator<char>{in}, {}};
+  const std::vector<IpAddress> local = local_addresses();
+  std::vector<Endpoint> out = parse_resolv_conf(text, own);
+  std::erase_if(out, [&](const Endpoint& at) { return is_own(at, own, local); });
+  return out;
+}
+
+}  // namespace muster::dns

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <prometheus/collectable.h>
+#include <prometheus/registry.h>
+
+#include "base/cluster_delta.hpp"
+#include "base/endpoint.hpp"
+#include "base/result.hpp"
+#include "dns/core/record.hpp"
+
+namespace muster::dns {
+
+struct ServerOptions {
+  std::vector<Endpoint> listen;
+  bool any_port = false;  // take a free port for each of `listen` instead of the one it names
+  unsigned workers = 1;
+  std::string domain = "mesos";
+  std::uint32_t ttl_seconds = 5;
+  std::vector<Endpoint> upstreams;  // empty: queries outside our zones are REFUSED
+  std::map<std::string, std::vector<Endpoint>> zone_upstreams;
+  std::optional<IpAddress> node_address;  // for thisnode.thisdcos.directory and the ns names
+};
+
+/// DNS for the node: UDP and TCP on every address of `listen`, answered by worker threads from
+/// snapshots that the control thread publishes.
+///
+/// All calls on the control thread. Order: construct, start(), apply() as often as the cluster
+/// changes, stop(), destroy. `control` is where large deltas are worked off, in steps.
+class Server {
+ public:
+  static constexpr std::size_t kInlineChanges = 64;
+
+  Server(boost::asio::any_io_executor control, ServerOptions, prometheus::Registry&);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  /// Binds every socket, then starts the workers. Call it before privileges are dropped. On
+  /// failure nothing runs, and status().last_error names the address and the reason.
+  Result<void> start();
+
+  /// Where it listens, with real ports; the same one for UDP and TCP.
+  std::vector<Endpoint> bound() const;
+
+  /// Takes over what changed. A delta of up to kInlineChanges is visible to every worker when
+  /// this returns, unless a larger one is still being worked off. A larger one goes in steps of
+  /// about 10 ms on `control`, in order; until its last step a first state does not count as
+  /// complete, so that what is still missing is SERVFAIL and not NXDOMAIN.
+  void apply(const ClusterDelta&);
+
+  struct Status {
+    std::uint64_t names = 0;
+    std::uint64_t records = 0;
+    std::uint32_t serial = 0;
+    bool ready = false;  // a complete state is being served
+    std::string last_error;
+  };
+  Status status() const;
+
+  /// In order of the name; at most `limit`.
+  std::vector<RecordView> records(std::size_t limit) const;
+
+  /// Per-query counters, summed over the workers when collected. Any thread may collect, also
+  /// after this server is gone.
+  std::shared_ptr<prometheus::Collectable> collectable() const;
+
+  /// Stops and joins the workers; at most 100 ms. Idempotent.
+  void stop();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The name servers of a resolv.conf, port 53, without `own` and without duplicates: forwarding
+/// to ourselves is a loop. Empty if the file cannot be read.
+std::vector<Endpoint> system_upstreams(const std::vector<Endpoint>& own,
+                                       const std::string& file = "/etc/resolv.conf");
+
+}  // namespace muster::dns

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+#include <sys/socket.h>
+#include <vector>
+
+#include <boost/asio/ip/udp.hpp>
+
+#include "dns/io/worker.hpp"
+
+namespace muster::dns {
+
+/// One UDP socket of a worker. Asio only says when it is readable; datagrams are taken and sent
+/// in batches by recvmmsg(2) and sendmmsg(2), which costs a third less than an operation each.
+class UdpSocket {
+ public:
+  static constexpr std::size_t kBatch = 32;        // 8 would do almost as well
+  static constexpr int kBatchesPerWake = 8;        // then TCP and timers have a turn
+  static constexpr std::size_t kMaxQuery = 4096;   // no honest query is longer
+  static constexpr std::size_t kControlSize = 64;  // one in6_pktinfo message
+
+  UdpSocket(Worker& worker, ListenSockets& sockets);
+
+  void start();
+  void close();
+  void send(const Worker::UdpClient& to, std::span<const std::byte> reply);
+
+ private:
+  void serve();
+  bool serve_batch();
+  void send_batch(std::size_t count);
+
+  struct Slot {
+    alignas(8) std::array<std::byte, kMaxQuery> query;
+    std::array<std::byte, kMaxQuery> reply;
+    sockaddr_storage from;
+    alignas(cmsghdr) std::array<char, kControlSize> control;
+    iovec in;
+    iovec out;
+  };
+
+  Worker& worker_;
+  boost::asio::ip::udp::socket socket_;
+  bool wildcard_;
+  std::vector<Slot> slots_;
+  std::array<mmsghdr, kBatch> received_{};
+  std::array<mmsghdr, kBatch> replies_{};
+};
+
+}  // namespace muster::dns

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/endpoint.hpp"
+
+namespace muster::lb {
+
+/// A Vip's slot table: a new connection takes one of N slots, and each slot is one backend. The
+/// kernel's rules need N as a constant, so there is one rule per *size class*: every N to 64, and
+/// powers of two above.
+using Slots = std::vector<Endpoint>;
+/// As found in a kernel: a slot may be missing.
+using FoundSlots = std::vector<std::optional<Endpoint>>;
+
+inline constexpr std::uint32_t kMaxExactSlots = 64;
+/// Above the exact classes a backend has at least so many slots while the table can grow: one
+/// slot too many or too few is then at most an eighth of its share.
+inline constexpr std::uint32_t kSlotsPerBackend = 8;
+inline constexpr std::uint32_t kMaxSlots = 8192;
+
+/// All size classes, ascending. Part of the kernel's schema.
+std::span<const std::uint32_t> size_classes() noexcept;
+bool is_size_class(std::uint32_t size) noexcept;
+
+/// The size class for these backends; 0 if none has a weight.
+std::uint32_t slot_count(std::span<const Backend> backends);
+
+/// A table for `backends` (sorted, no endpoint twice) that differs from `previous` in as few
+/// slots as their shares allow.
+///
+/// Up to 64 slots shares are exact. Above, a backend has its share rounded down or up, and never
+/// less than one slot. If `previous` already fits it comes back as it is. A new table is
+/// interleaved, so that round robin spreads a weighted backend evenly. Deterministic.
+/// The order of slots means nothing to random and round robin; a hash policy would put its own
+/// fill beside this one and share everything else.
+Slots fit_slots(const FoundSlots& previous, std::span<const Backend> backends);
+
+}  // namespace muster::lb

@@ -1,0 +1,224 @@
+#include "lb/core/vip_table.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/assert.hpp"
+
+namespace muster::lb {
+namespace {
+
+bool contains(const std::vector<IpAddress>& addresses, const IpAddress& address) {
+  return std::find(addresses.begin(), addresses.end(), address) != addresses.end();
+}
+
+/// On its own node a port published on the agent's address is reached at the container itself:
+/// whoever publishes it there does so with a translation of his own, and a connection can be
+/// translated only once.
+Endpoint local_endpoint(const Task& task, const TaskPort& port, const Endpoint& endpoint) {
+  if (!port.container_port || !contains(task.agent_addresses, endpoint.address)) return endpoint;
+  for (const IpAddress& address : task.addresses) {
+    const bool own = !contains(task.agent_addresses, address) && address.is_unicast();
+    if (own && address.family() == endpoint.address.family() && !address.is_loopback()) {
+      return {address, *port.container_port};
+    }
+  }
+  return endpoint;
+}
+
+}  // namespace
+
+std::string_view to_string(Policy policy) noexcept {
+  return policy == Policy::random ? "random" : "round_robin";
+}
+
+void VipTable::set_node(std::vector<IpAddress> addresses) {
+  MUSTER_ASSERT(tasks_.empty());
+  node_ = {addresses.begin(), addresses.end()};
+}
+
+bool VipTable::is_local(const Task& task) const {
+  return std::any_of(task.agent_addresses.begin(), task.agent_addresses.end(),
+                     [this](const IpAddress& address) { return node_.contains(address); });
+}
+
+VipTable::Contributions VipTable::contributions_of(const Task& task) const {
+  Contributions found;
+  const std::optional<std::uint16_t> weight = backend_weight(task);
+  const bool local = is_local(task);
+  for (const TaskPort& port : task.ports) {
+    for (const VipLabel& label : port.vips) {
+      Contribution& contribution = found[label];
+      if (!weight) continue;
+      for (const Endpoint& declared : port.endpoints) {
+        if (!declared.address.is_unicast()) continue;
+        const Endpoint endpoint = local ? local_endpoint(task, port, declared) : declared;
+        contribution.backends.push_back({endpoint, *weight});
+        if (local && !node_.contains(endpoint.address)) {
+          contribution.hairpin.push_back(endpoint.address);
+        }
+      }
+    }
+  }
+  return found;
+}
+
+std::vector<Vip> VipTable::vips_of(const VipLabel& label) const {
+  std::vector<Vip> found;
+  if (const auto* address = std::get_if<IpAddress>(&label.host)) {
+    // A loopback Vip would need route_localnet, which opens 127/8 to the network.
+    if (address->is_unicast() && !address->is_loopback()) {
+      found.push_back({label.protocol, {*address, label.port}});
+    }
+    return found;
+  }
+  const auto allocation = allocations_.find(std::get<VipName>(label.host));
+  if (allocation == allocations_.end()) return found;
+  for (const auto& address : {allocation->second.v4, allocation->second.v6}) {
+    if (address) found.push_back({label.protocol, {*address, label.port}});
+  }
+  return found;
+}
+
+void VipTable::own(const VipLabel& label, std::set<Vip>& touched) {
+  for (const Vip& vip : vips_of(label)) {
+    if (owners_.size() >= kMaxVips && !owners_.contains(vip)) {
+      problem({"vip_limit", to_string(vip),
+               "left out: there are " + std::to_string(kMaxVips) + " VIPs already"});
+      continue;
+    }
+    auto& owners = owners_[vip];
+    owners.insert(label);
+    if (owners.size() > 1) {
+      problem({"vip_conflict", to_string(vip),
+               "claimed by more than one declaration; only the first of them is served"});
+    }
+    touched.insert(vip);
+  }
+}
+
+void VipTable::disown(const VipLabel& label, std::set<Vip>& touched) {
+  for (const Vip& vip : vips_of(label)) {
+    const auto owned = owners_.find(vip);
+    if (owned == owners_.end()) continue;
+    owned->second.erase(label);
+    if (owned->second.empty()) owners_.erase(owned);
+    touched.insert(vip);
+  }
+}
+
+void VipTable::apply_task(const Change<Task>& change, std::set<Vip>& touched) {
+  if (!change.before && !change.after) return;
+  const TaskKey key = key_of(change.after ? *change.after : *change.before);
+  Contributions after = change.after ? contributions_of(*change.after) : Contributions{};
+  const auto known = tasks_.find(key);
+  Contributions before = known == tasks_.end() ? Contributions{} : std::move(known->second);
+
+  for (const auto& [label, contribution] : before) {
+    if (after.contains(label)) continue;
+    const auto declared = declared_.find(label);
+    declared->second.erase(key);
+    const bool last = declared->second.empty();
+    if (last) declared_.erase(declared);
+    if (last) {
+      disown(label, touched);
+    } else {
+      for (const Vip& vip : vips_of(label)) touched.insert(vip);
+    }
+  }
+  for (const auto& [label, contribution] : after) {
+    const auto old = before.find(label);
+    if (old != before.end() && old->second == contribution) continue;
+    auto& tasks = declared_[label];
+    const bool first = tasks.empty();
+    tasks.insert_or_assign(key, contribution);
+    if (first) {
+      own(label, touched);
+    } else {
+      for (const Vip& vip : vips_of(label)) touched.insert(vip);
+    }
+  }
+  if (after.empty()) {
+    tasks_.erase(key);
+  } else {
+    tasks_.insert_or_assign(key, std::move(after));
+  }
+}
+
+void VipTable::apply_allocation(const Change<VipAllocation>& change, std::set<Vip>& touched) {
+  if (!change.before && !change.after) return;
+  const VipName name = change.after ? change.after->name : change.before->name;
+  std::vector<VipLabel> labels;
+  for (auto at = declared_.lower_bound({name, *Port::from(1), Protocol::tcp});
+       at != declared_.end() && at->first.host == decltype(VipLabel::host){name}; ++at) {
+    labels.push_back(at->first);
+  }
+  for (const VipLabel& label : labels) disown(label, touched);
+  if (change.after) {
+    allocations_.insert_or_assign(name, *change.after);
+  } else {
+    allocations_.erase(name);
+  }
+  for (const VipLabel& label : labels) own(label, touched);
+}
+
+std::vector<Vip> VipTable::apply(const ClusterDelta& delta) {
+  std::set<Vip> touched;
+  for (const auto& change : delta.vips) apply_allocation(change, touched);
+  for (const auto& change : delta.tasks) apply_task(change, touched);
+  return {touched.begin(), touched.end()};
+}
+
+std::optional<Service> VipTable::desired(const Vip& vip) const {
+  const auto owned = owners_.find(vip);
+  if (owned == owners_.end()) return std::nullopt;
+  const VipLabel& label = *owned->second.begin();
+  Service service{.vip = vip, .policy = policy_};
+  service.name = name_of(vip);
+
+  std::map<Endpoint, std::uint16_t> merged;
+  std::set<IpAddress> hairpin;
+  const auto declared = declared_.find(label);
+  MUSTER_ASSERT(declared != declared_.end());
+  const Family family = vip.endpoint.address.family();
+  for (const auto& [task, contribution] : declared->second) {
+    for (const Backend& backend : contribution.backends) {
+      if (backend.endpoint.address.family() != family || backend.endpoint == vip.endpoint) continue;
+      if (merged.size() >= kMaxBackends && !merged.contains(backend.endpoint)) continue;
+      std::uint16_t& weight = merged[backend.endpoint];
+      weight = std::max(weight, backend.weight);
+    }
+    for (const IpAddress& address : contribution.hairpin) {
+      if (address.family() == family) hairpin.insert(address);
+    }
+  }
+  service.backends.reserve(merged.size());
+  for (const auto& [endpoint, weight] : merged) service.backends.push_back({endpoint, weight});
+  service.hairpin.assign(hairpin.begin(), hairpin.end());
+  return service;
+}
+
+std::string VipTable::name_of(const Vip& vip) const {
+  const auto owned = owners_.find(vip);
+  if (owned == owners_.end()) return {};
+  const auto* name = std::get_if<VipName>(&owned->second.begin()->host);
+  return name != nullptr ? name->str() : to_string(vip.endpoint);
+}
+
+std::vector<Vip> VipTable::vips() const {
+  std::vector<Vip> all;
+  all.reserve(owners_.size());
+  for (const auto& [vip, labels] : owners_) all.push_back(vip);
+  return all;
+}
+
+void VipTable::problem(Problem found) {
+  if (problems_.size() < kMaxProblems) problems_.push_back(std::move(found));
+}
+
+std::vector<Problem> VipTable::take_problems() {
+  return std::exchange(problems_, {});
+}
+
+}  // namespace muster::lb

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <compare>
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/cluster_delta.hpp"
+#include "base/observation.hpp"
+#include "base/task.hpp"
+#include "lb/core/service.hpp"
+
+namespace muster::lb {
+
+/// The Vips this node should serve, kept up to date by deltas: the cost is what changed.
+///
+/// A Vip is there while a task declares it; a named one also needs an address from `vips`. It is
+/// there even if no task of it is fit, so that it refuses at once rather than hangs. Where an
+/// address is claimed twice, whoever wrote the address out comes before a name, and names go by
+/// the alphabet; backends of different declarations never mix.
+class VipTable {
+ public:
+  /// More Vips than the address plan of any cluster has; what comes on top is left out.
+  static constexpr std::size_t kMaxVips = 100'000;
+  /// One slot each is the least a backend can have (slots.hpp).
+  static constexpr std::size_t kMaxBackends = 8192;
+  /// Problems kept until take_problems(); the rest is only not reported.
+  static constexpr std::size_t kMaxProblems = 256;
+
+  explicit VipTable(Policy policy = Policy::random) : policy_{policy} {}
+
+  /// The addresses of this node. A task whose agent has one of them runs here: it is served at
+  /// its container's own address where there is one, and needs care when it dials itself.
+  /// Call before the first apply().
+  void set_node(std::vector<IpAddress> addresses);
+
+  /// Takes in what changed; returns the Vips whose Service may differ now, sorted.
+  std::vector<Vip> apply(const ClusterDelta& delta);
+
+  /// What `vip` should be; none: nobody declares it.
+  std::optional<Service> desired(const Vip& vip) const;
+
+  /// As desired(vip)->name, but cheap; empty: nobody declares it.
+  std::string name_of(const Vip& vip) const;
+
+  std::vector<Vip> vips() const;
+  std::size_t size() const noexcept { return owners_.size(); }
+
+  std::vector<Problem> take_problems();
+
+ private:
+  struct Contribution {
+    std::vector<Backend> backends;
+    std::vector<IpAddress> hairpin;
+    friend auto operator<=>(const Contribution&, const Contribution&) = default;
+  };
+  using Contributions = std::map<VipLabel, Contribution>;
+
+  Contributions contributions_of(const Task& task) const;
+  bool is_local(const Task& task) const;
+  void apply_task(const Change<Task>& change, std::set<Vip>& touched);
+  void apply_allocation(const Change<VipAllocation>& change, std::set<Vip>& touched);
+  std::vector<Vip> vips_of(const VipLabel& label) const;
+  void own(const VipLabel& label, std::set<Vip>& touched);
+  void disown(const VipLabel& label, std::set<Vip>& touched);
+  void problem(Problem found);
+
+  Policy policy_;
+  std::set<IpAddress> node_;
+  std::map<VipName, VipAllocation> allocations_;
+  std::map<TaskKey, Contributions> tasks_;
+  /// Never holds an empty inner map. Labels of one name are neighbours.
+  std::map<VipLabel, std::map<TaskKey, Contribution>> declared_;
+  /// Vip -> the declarations that resolve to it; never an empty set.
+  std::map<Vip, std::set<VipLabel>> owners_;
+  std::vector<Problem> problems_;
+};
+
+}  // namespace muster::lb

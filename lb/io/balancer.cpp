@@ -1,0 +1,556 @@
+#include "lb/io/balancer.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <deque>
+#include <unistd.h>
+#include <utility>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/experimental/parallel_group.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+
+#include "base/io/log_once.hpp"
+#include "lb/io/connections.hpp"
+#include "lb/io/nft_driver.hpp"
+#include "lb/io/programmer.hpp"
+
+namespace muster::lb {
+namespace {
+
+namespace asio = boost::asio;
+
+/// How long apply() and each following step may hold the control thread. A step that has begun
+/// takes some 10 ms more at worst.
+constexpr Duration kSlice{8};
+/// Task changes taken in at once; some 5 ms.
+constexpr std::size_t kSliceChanges = 2000;
+/// Changes that may wait their turn. Beyond, they are taken in at once: a pause is better than
+/// memory without end.
+constexpr std::size_t kMaxWaiting = 1'000'000;
+constexpr Duration kFirstBackoff{100};
+constexpr Duration kMaxBackoff{10'000};
+/// Reads after foreign changes, should somebody change things all the time.
+constexpr Duration kForeignPause{1000};
+/// How often the counters are read for somebody who looks at them.
+constexpr Duration kCounterAge{10'000};
+
+struct Metrics {
+  explicit Metrics(prometheus::Registry& registry)
+      : vips{gauge(registry, "muster_lb_vips", "VIPs in the kernel")},
+        backends{gauge(registry, "muster_lb_backends", "Backends in the kernel, over all VIPs")},
+        quarantined{
+            gauge(registry, "muster_lb_quarantined_vips", "VIPs the kernel refuses one by one")},
+        healthy{gauge(registry, "muster_lb_healthy",
+                      "1 if the kernel is known to hold what it should")},
+        programming{
+            prometheus::BuildHistogram()
+                .Name("muster_lb_programming_seconds")
+                .Help("Time to bring a change into the kernel")
+                .Register(registry)
+                .Add({}, prometheus::Histogram::BucketBoundaries{0.0001, 0.0003, 0.001, 0.003, 0.01,
+                                                                 0.03, 0.1, 0.3, 1})},
+        changes{
+            counter(registry, "muster_lb_applied_changes_total", "VIPs brought to a new state")},
+        errors{prometheus::BuildCounter()
+                   .Name("muster_lb_errors_total")
+                   .Help("What the kernel refused or the input lacked, by kind")
+                   .Register(registry)},
+        reconciles{counter(registry, "muster_lb_reconciles_total",
+                           "Comparisons of the record with the kernel")},
+        repairs{counter(registry, "muster_lb_reconcile_repairs_total",
+                        "VIPs and routes found to be other than recorded")},
+        foreign{counter(registry, "muster_lb_foreign_changes_total",
+                        "Times somebody else changed what is ours")},
+        flushed{
+            counter(registry, "muster_lb_udp_flows_flushed_total", "Stale udp flows forgotten")} {}
+
+  static prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name,
+                                  const char* help) {
+    return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+  }
+  static prometheus::Counter& counter(prometheus::Registry& registry, const char* name,
+                                      const char* help) {
+    return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
+  }
+  void error(const std::string& kind, double count = 1) {
+    errors.Add({{"kind", kind}}).Increment(count);
+  }
+
+  prometheus::Gauge& vips;
+  prometheus::Gauge& backends;
+  prometheus::Gauge& quarantined;
+  prometheus::Gauge& healthy;
+  prometheus::Histogram& programming;
+  prometheus::Counter& changes;
+  prometheus::Family<prometheus::Counter>& errors;
+  prometheus::Counter& reconciles;
+  prometheus::Counter& repairs;
+  prometheus::Counter& foreign;
+  prometheus::Counter& flushed;
+};
+
+/// What a read on the worker brings back.
+struct ReadResult {
+  Result<KernelState> state = ErrorCode{};
+  std::shared_ptr<const ConnectionTotals> totals;
+};
+
+ClusterDelta slice_of(const ClusterDelta& delta, std::size_t from) {
+  ClusterDelta slice;
+  const std::size_t to = std::min(delta.tasks.size(), from + kSliceChanges);
+  slice.tasks.assign(delta.tasks.begin() + static_cast<std::ptrdiff_t>(from),
+                     delta.tasks.begin() + static_cast<std::ptrdiff_t>(to));
+  if (from == 0) slice.vips = delta.vips;
+  // Complete only with its last part: until then there is no telling what to prune.
+  slice.complete = delta.complete && to == delta.tasks.size();
+  return slice;
+}
+
+}  // namespace
+
+class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
+ public:
+  Impl(asio::any_io_executor control, std::unique_ptr<Driver> driver, BalancerOptions options,
+       prometheus::Registry& registry)
+      : control_{control},
+        driver_{std::move(driver)},
+        options_{std::move(options)},
+        metrics_{registry},
+        programmer_{*driver_, options_.policy},
+        wake_{control} {}
+
+  ~Impl() { worker_.join(); }
+
+  Result<void> start();
+  void apply(const ClusterDelta& delta);
+  asio::awaitable<void> run();
+  std::vector<VipStatus> vips();
+  Status status() const;
+  std::shared_ptr<ConnectionMetrics> connections() const { return connections_; }
+
+ private:
+  bool slice_passed(TimePoint since) const { return Clock::now() - since >= kSlice; }
+  void take(const ClusterDelta& delta);
+  void work(TimePoint since);
+  void work_later();
+  void settle();
+  void failed(const std::string& kind);
+  void read_later();
+  void flush_udp();
+  void publish_routes();
+  void start_read(bool exclusive);
+  void finish_read(ReadResult result, std::uint64_t epoch, bool exclusive);
+  void publish_counts(std::shared_ptr<const ConnectionTotals> totals);
+  void export_state();
+  asio::awaitable<void> watch();
+  asio::awaitable<void> tick();
+  void on_tick();
+
+  asio::any_io_executor control_;
+  std::unique_ptr<Driver> driver_;
+  BalancerOptions options_;
+  Metrics metrics_;
+  Programmer programmer_;
+  Capabilities capabilities_;
+  RouteSources sources_;
+  LogOnce log_;
+  std::string last_error_;
+
+  std::deque<ClusterDelta> waiting_;  // parts of deltas, in order
+  std::size_t waiting_changes_ = 0;
+  bool work_posted_ = false;
+  std::optional<TimePoint> change_began_;  // first change not in the kernel yet
+  bool routes_published_ = false;
+
+  /// Goes up with every write; a read that began before one tells nothing about now.
+  std::uint64_t epoch_ = 0;
+  bool reading_ = false;
+  bool exclusive_ = false;  // nothing is written before the read is done
+  bool read_wanted_ = false;
+  TimePoint not_before_{};  // for the next read that is wanted
+  Duration backoff_{kFirstBackoff};
+  TimePoint last_reconcile_{};
+  bool counters_wanted_ = false;
+  asio::steady_timer wake_;
+
+  std::shared_ptr<const ConnectionTotals> totals_;
+  std::shared_ptr<ConnectionMetrics> connections_ = std::make_shared<ConnectionMetrics>();
+  UdpKeep udp_pending_;
+  bool flushing_ = false;
+  ConnectionCounter counter_;    // the worker's
+  asio::thread_pool worker_{1};  // last: joins before what its work uses is gone
+};
+
+Result<void> Balancer::Impl::start() {
+  DriverConfig config{.table = options_.table, .range_v4 = {}, .range_v6 = {}};
+  for (const auto& [text, range] : {std::pair{&options_.vip_range_v4, &config.range_v4},
+                                    std::pair{&options_.vip_range_v6, &config.range_v6}}) {
+    if (text->empty()) continue;
+    *range = Prefix::parse(*text);
+    const Family family = range == &config.range_v4 ? Family::v4 : Family::v6;
+    if (*range && (*range)->address.family() == family) continue;
+    last_error_ = "\"" + *text + "\" is not a range such as 11.0.0.0/8";
+    return Errc::bad_range;
+  }
+  auto opened = driver_->open(config);
+  if (!opened) {
+    last_error_ = opened.error().message() + ": " + driver_->detail();
+    return opened.error();
+  }
+  capabilities_ = *opened;
+  if (!capabilities_.syn_failover) {
+    log_.warn("lb: no SYN failover: " + capabilities_.syn_failover_missing);
+  }
+  sources_ = driver_->find_sources();
+  if (options_.node_v4) sources_.v4 = options_.node_v4;
+  if (options_.node_v6) sources_.v6 = options_.node_v6;
+  std::vector<IpAddress> node;
+  if (sources_.v4) node.push_back(*sources_.v4);
+  if (sources_.v6) node.push_back(*sources_.v6);
+  programmer_.table().set_node(std::move(node));
+
+  auto state = driver_->read();
+  if (!state) {
+    last_error_ = state.error().message() + ": " + driver_->detail();
+    return state.error();
+  }
+  const bool absent = state->schema == KernelState::Schema::absent;
+  publish_counts(counter_.update(*state));
+  programmer_.adopt(std::move(*state));
+  last_reconcile_ = Clock::now();
+  // An empty table serves nobody yet; building it shows whether the kernel can.
+  if (absent && programmer_.step() == Programmer::Outcome::must_read) {
+    last_error_ = programmer_.last_error();
+    return Errc::missing_feature;
+  }
+  export_state();
+  return {};
+}
+
+void Balancer::Impl::take(const ClusterDelta& delta) {
+  programmer_.take(delta);
+  for (const Problem& problem : programmer_.table().take_problems()) {
+    metrics_.error(problem.kind);
+    log_.warn("lb: " + problem.where + ": " + problem.what);
+  }
+}
+
+void Balancer::Impl::apply(const ClusterDelta& delta) {
+  const TimePoint began = Clock::now();
+  if (!change_began_) change_began_ = began;
+  const std::size_t changes = delta.tasks.size();
+  const bool fits = waiting_changes_ + changes <= kMaxWaiting;
+  std::size_t from = 0;
+  if (waiting_.empty()) {
+    if (changes <= kSliceChanges) {
+      take(delta);
+    } else {
+      take(slice_of(delta, 0));
+    }
+    from = kSliceChanges;
+  }
+  for (; from < changes || (from == 0 && !waiting_.empty()); from += kSliceChanges) {
+    waiting_.push_back(slice_of(delta, from));
+    waiting_changes_ += waiting_.back().tasks.size();
+  }
+  while (!fits && !waiting_.empty()) {
+    waiting_changes_ -= waiting_.front().tasks.size();
+    take(waiting_.front());
+    waiting_.pop_front();
+  }
+  work(began);
+}
+
+/// Goes on for a slice of time, and posts the rest.
+void Balancer::Impl::work(TimePoint since) {
+  for (;;) {
+    if (exclusive_ || !programmer_.knows_kernel()) break;
+    ++epoch_;
+    const auto outcome = programmer_.step();
+    if (outcome == Programmer::Outcome::must_read) {
+      failed("kernel");
+      break;
+    }
+    if (outcome == Programmer::Outcome::idle) {
+      if (waiting_.empty()) break;
+      waiting_changes_ -= waiting_.front().tasks.size();
+      take(waiting_.front());
+      waiting_.pop_front();
+    }
+    if (slice_passed(since)) {
+      work_later();
+      return;
+    }
+  }
+  if (!exclusive_ && programmer_.serving()) settle();
+  export_state();
+}
+
+void Balancer::Impl::work_later() {
+  if (work_posted_) return;
+  work_posted_ = true;
+  asio::post(control_, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->work_posted_ = false;
+    self->work(Clock::now());
+  });
+}
+
+/// All that was wanted is in the kernel.
+void Balancer::Impl::settle() {
+  backoff_ = kFirstBackoff;
+  if (change_began_) {
+    const std::chrono::duration<double> took = Clock::now() - *change_began_;
+    metrics_.programming.Observe(took.count());
+    change_began_.reset();
+  }
+  if (!routes_published_) publish_routes();
+  UdpKeep changed = programmer_.take_udp_changes();
+  for (auto& [vip, backends] : changed) udp_pending_.insert_or_assign(vip, std::move(backends));
+  flush_udp();
+}
+
+void Balancer::Impl::failed(const std::string& kind) {
+  metrics_.error(kind);
+  last_error_ = programmer_.last_error();
+  log_.warn("lb: the kernel refused a change: " + last_error_);
+  read_later();
+}
+
+/// At once the first time; a table that somebody flushed must not wait.
+void Balancer::Impl::read_later() {
+  read_wanted_ = true;
+  not_before_ = Clock::now() + (backoff_ == kFirstBackoff ? Duration{0} : backoff_);
+  backoff_ = std::min(backoff_ * 2, kMaxBackoff);
+  wake_.cancel();
+}
+
+void Balancer::Impl::publish_routes() {
+  const auto changed = driver_->publish_routes(sources_);
+  if (!changed) {
+    metrics_.error("route");
+    last_error_ = "route to the VIP range: " + changed.error().message();
+    log_.warn("lb: " + last_error_);
+    return;
+  }
+  if (routes_published_) metrics_.repairs.Increment(static_cast<double>(*changed));
+  routes_published_ = true;
+}
+
+void Balancer::Impl::flush_udp() {
+  if (flushing_ || udp_pending_.empty()) return;
+  flushing_ = true;
+  auto keep = std::make_shared<UdpKeep>(std::exchange(udp_pending_, {}));
+  asio::post(worker_, [this, weak = weak_from_this(), control = control_, keep] {
+    const auto flushed = driver_->flush_udp(*keep);
+    asio::post(control, [weak, flushed, keep] {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->flushing_ = false;
+      if (flushed) {
+        self->metrics_.flushed.Increment(static_cast<double>(*flushed));
+      } else {
+        self->metrics_.error("conntrack");
+        self->log_.warn("lb: stale udp flows could not be forgotten: " + flushed.error().message());
+      }
+      self->flush_udp();
+    });
+  });
+}
+
+void Balancer::Impl::start_read(bool exclusive) {
+  reading_ = true;
+  exclusive_ = exclusive;
+  read_wanted_ = false;
+  asio::post(worker_,
+             [this, weak = weak_from_this(), control = control_, epoch = epoch_, exclusive] {
+               auto result = std::make_shared<ReadResult>();
+               result->state = driver_->read();
+               if (result->state) result->totals = counter_.update(*result->state);
+               asio::post(control, [weak, result, epoch, exclusive] {
+                 if (const auto self = weak.lock())
+                   self->finish_read(std::move(*result), epoch, exclusive);
+               });
+             });
+}
+
+void Balancer::Impl::finish_read(ReadResult result, std::uint64_t epoch, bool exclusive) {
+  reading_ = false;
+  exclusive_ = false;
+  if (!result.state) {
+    metrics_.error("read");
+    last_error_ = "reading the kernel's table: " + result.state.error().message();
+    log_.warn("lb: " + last_error_);
+    programmer_.distrust();
+    read_later();
+    return;
+  }
+  if (epoch != epoch_) {
+    // Something was written meanwhile. Once more, and now hold our writing back: a tenth of a
+    // second with 10,000 Vips. If it was somebody else's, watch() has asked for a read.
+    if (!exclusive) start_read(true);
+    wake_.cancel();
+    return;
+  }
+  const std::size_t repairs = programmer_.adopt(std::move(*result.state));
+  metrics_.reconciles.Increment();
+  metrics_.repairs.Increment(static_cast<double>(repairs));
+  last_reconcile_ = Clock::now();
+  if (repairs > 0) log_.warn("lb: the kernel's table was not as recorded; mending it");
+  publish_counts(std::move(result.totals));
+  sources_ = driver_->find_sources();
+  if (options_.node_v4) sources_.v4 = options_.node_v4;
+  if (options_.node_v6) sources_.v6 = options_.node_v6;
+  work(Clock::now());
+  if (routes_published_ && programmer_.serving()) publish_routes();
+  wake_.cancel();
+}
+
+void Balancer::Impl::publish_counts(std::shared_ptr<const ConnectionTotals> totals) {
+  totals_ = std::move(totals);
+  auto names = std::make_shared<std::map<Vip, std::string>>();
+  for (const auto& [vip, counts] : *totals_) {
+    if (names->size() >= ConnectionMetrics::kMaxSeries) break;
+    names->emplace(vip, programmer_.table().name_of(vip));
+  }
+  connections_->publish(totals_, std::move(names));
+}
+
+void Balancer::Impl::export_state() {
+  const auto counts = programmer_.take_counts();
+  metrics_.changes.Increment(static_cast<double>(counts.changes));
+  metrics_.vips.Set(static_cast<double>(programmer_.applied().size()));
+  metrics_.backends.Set(static_cast<double>(programmer_.applied_backends()));
+  metrics_.quarantined.Set(static_cast<double>(programmer_.quarantined()));
+  metrics_.healthy.Set(status().healthy ? 1 : 0);
+}
+
+asio::awaitable<void> Balancer::Impl::watch() {
+  // A descriptor of its own: Asio closes what it is given.
+  asio::posix::stream_descriptor descriptor{control_, ::dup(driver_->monitor_fd())};
+  for (;;) {
+    co_await descriptor.async_wait(asio::posix::stream_descriptor::wait_read, asio::use_awaitable);
+    if (!driver_->drain_monitor()) continue;
+    metrics_.foreign.Increment();
+    log_.warn("lb: somebody else changed what is ours; reading it again");
+    ++epoch_;  // what is being read may be half old
+    const TimePoint now = Clock::now();
+    if (!read_wanted_) not_before_ = std::max(now, last_reconcile_ + kForeignPause);
+    read_wanted_ = true;
+    wake_.cancel();
+  }
+}
+
+void Balancer::Impl::on_tick() {
+  const TimePoint now = Clock::now();
+  if (reading_) return;
+  if (read_wanted_ && now >= not_before_) {
+    start_read(true);
+  } else if (now - last_reconcile_ >= options_.reconcile_interval) {
+    programmer_.retry_quarantined();
+    start_read(!programmer_.knows_kernel());
+  } else if (counters_wanted_ && now - last_reconcile_ >= kCounterAge) {
+    counters_wanted_ = false;
+    start_read(false);
+  }
+}
+
+asio::awaitable<void> Balancer::Impl::tick() {
+  for (;;) {
+    on_tick();
+    TimePoint next = last_reconcile_ + std::min(options_.reconcile_interval, kCounterAge);
+    next = std::max(next, Clock::now() + kFirstBackoff);
+    if (read_wanted_ && !reading_) next = std::min(next, std::max(not_before_, Clock::now()));
+    wake_.expires_at(next);
+    boost::system::error_code woken;  // or cancelled, which the next co_await notices
+    co_await wake_.async_wait(asio::redirect_error(asio::use_awaitable, woken));
+  }
+}
+
+asio::awaitable<void> Balancer::Impl::run() {
+  if (driver_->monitor_fd() < 0) {
+    co_await tick();
+    co_return;
+  }
+  auto [order, watched, ticked] =
+      co_await asio::experimental::make_parallel_group(
+          asio::co_spawn(control_, watch(), asio::deferred),
+          asio::co_spawn(control_, tick(), asio::deferred))
+          .async_wait(asio::experimental::wait_for_one{}, asio::use_awaitable);
+  if (watched && order[0] == 0) std::rethrow_exception(watched);
+  if (ticked) std::rethrow_exception(ticked);
+}
+
+std::vector<Balancer::VipStatus> Balancer::Impl::vips() {
+  counters_wanted_ = true;
+  std::vector<VipStatus> all;
+  for (const Vip& vip : programmer_.table().vips()) {
+    const auto service = programmer_.table().desired(vip);
+    VipStatus entry{.name = service->name,
+                    .vip = vip,
+                    .backends = {},
+                    .quarantined = programmer_.is_quarantined(vip)};
+    const auto counts = totals_ ? totals_->find(vip) : ConnectionTotals::const_iterator{};
+    const bool counted = totals_ && counts != totals_->end();
+    for (const Backend& backend : service->backends) {
+      const auto count =
+          counted ? counts->second.find(backend.endpoint) : decltype(counts->second.end()){};
+      const bool known = counted && count != counts->second.end();
+      entry.backends.push_back({backend.endpoint, backend.weight, known ? count->second : 0});
+    }
+    all.push_back(std::move(entry));
+  }
+  return all;
+}
+
+Balancer::Status Balancer::Impl::status() const {
+  const bool healthy = programmer_.knows_kernel() && programmer_.quarantined() == 0;
+  std::string error = programmer_.last_error().empty() ? last_error_ : programmer_.last_error();
+  return {.driver = capabilities_.driver,
+          .healthy = healthy,
+          .last_error = healthy ? std::string{} : std::move(error),
+          .applied_vips = programmer_.applied().size(),
+          .applied_backends = programmer_.applied_backends(),
+          .last_reconcile = last_reconcile_};
+}
+
+Balancer::Balancer(asio::any_io_executor control, std::unique_ptr<Driver> driver,
+                   BalancerOptions options, prometheus::Registry& registry)
+    : impl_{std::make_shared<Impl>(control, std::move(driver), std::move(options), registry)} {}
+Balancer::~Balancer() = default;
+
+Result<void> Balancer::start() {
+  return impl_->start();
+}
+void Balancer::apply(const ClusterDelta& delta) {
+  impl_->apply(delta);
+}
+asio::awaitable<void> Balancer::run() {
+  return impl_->run();
+}
+std::vector<Balancer::VipStatus> Balancer::vips() const {
+  return impl_->vips();
+}
+Balancer::Status Balancer::status() const {
+  return impl_->status();
+}
+std::shared_ptr<prometheus::Collectable> Balancer::connections() const {
+  return impl_->connections();
+}
+
+Result<std::vector<std::string>> cleanup(const std::string& table) {
+  return NftDriver{table}.cleanup();
+}
+
+}  // namespace muster::lb

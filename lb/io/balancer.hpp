@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <prometheus/collectable.h>
+#include <prometheus/registry.h>
+
+#include "base/cluster_delta.hpp"
+#include "base/endpoint.hpp"
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "lb/core/service.hpp"
+#include "lb/io/driver.hpp"
+
+namespace muster::lb {
+
+struct BalancerOptions {
+  /// Source address of connections from this node to a Vip. None: asked of the routing table.
+  std::optional<IpAddress> node_v4;
+  std::optional<IpAddress> node_v6;
+  /// All named Vips. What is sent there and not balanced is refused. Prefixes, `address/length`.
+  std::string vip_range_v4 = "11.0.0.0/8";
+  std::string vip_range_v6 = "fd01:c::/64";
+  Duration reconcile_interval{30000};
+  std::string table = "muster";
+  Policy policy = Policy::random;
+};
+
+/// Keeps the kernel's load balancing equal to the cluster's state. Control thread only, but for
+/// the metrics, which any thread may collect.
+///
+/// Order: construct, start(), spawn run(), then apply() each delta as it comes. Destroying it, or
+/// ending run(), leaves the kernel as it is: connections go on, and the next start adopts.
+class Balancer {
+ public:
+  /// `registry` must outlive this object.
+  Balancer(boost::asio::any_io_executor control, std::unique_ptr<Driver> driver,
+           BalancerOptions options, prometheus::Registry& registry);
+  Balancer(const Balancer&) = delete;
+  Balancer& operator=(const Balancer&) = delete;
+  ~Balancer();
+
+  /// Checks what the kernel can do and that we may, and takes over what an earlier run left.
+  /// Changes nothing that is being served. Errors: lb::Errc (driver.hpp), whose message() says
+  /// what to do about it and is meant to be shown; status().last_error has the detail.
+  Result<void> start();
+
+  /// Takes in what changed. Small changes are in the kernel when this returns; large ones follow
+  /// in steps that do not hold the control thread up. What the kernel refuses is tried again by
+  /// run(). Nothing is removed before a delta that is `complete` has been seen.
+  void apply(const ClusterDelta& delta);
+
+  /// Watches for foreign changes, retries, reconciles. Runs until cancelled; withdraws nothing.
+  boost::asio::awaitable<void> run();
+
+  struct VipStatus {
+    std::string name;
+    Vip vip;
+    struct B {
+      Endpoint endpoint;
+      std::uint16_t weight = 0;
+      /// New connections since this node knows the backend; refreshed at most every 10 s.
+      std::uint64_t connections = 0;
+    };
+    std::vector<B> backends;
+    bool quarantined = false;  // the kernel refuses this Vip, and only this one
+  };
+  std::vector<VipStatus> vips() const;
+
+  struct Status {
+    std::string driver;
+    bool healthy = false;
+    std::string last_error;  // empty while healthy
+    std::uint64_t applied_vips = 0;
+    std::uint64_t applied_backends = 0;
+    TimePoint last_reconcile;
+  };
+  Status status() const;
+
+  /// Connections per Vip for the metrics port: register it beside the registry. Outlives this.
+  std::shared_ptr<prometheus::Collectable> connections() const;
+
+ private:
+  class Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+/// Removes what muster owns and nothing else: its tables, and the routes that carry its protocol
+/// number. Says what it removed, one line each; removing nothing is a success.
+Result<std::vector<std::string>> cleanup(const std::string& table = "muster");
+
+}  // namespace muster::lb

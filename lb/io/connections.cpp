@@ -1,0 +1,89 @@
+#include "lb/io/connections.hpp"
+
+#include <optional>
+#include <utility>
+
+#include <prometheus/client_metric.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/metric_type.h>
+
+namespace muster::lb {
+
+std::shared_ptr<const ConnectionTotals> ConnectionCounter::update(const KernelState& state) {
+  decltype(seen_) seen;
+  ConnectionTotals totals;
+  for (const auto& [vip, applied] : state.vips) {
+    const auto counts = state.connections.find(vip);
+    const auto before = seen_.find(vip);
+    const auto sums = totals_.find(vip);
+    auto& slots = seen[vip];
+    auto& total = totals[vip];
+    for (std::size_t i = 0; i < applied.slots.size(); ++i) {
+      if (!applied.slots[i] || counts == state.connections.end()) continue;
+      const Endpoint& backend = *applied.slots[i];
+      const std::uint64_t now = i < counts->second.size() ? counts->second[i] : 0;
+      std::uint64_t grown = now;
+      if (before != seen_.end() && i < before->second.size() && before->second[i] &&
+          before->second[i]->backend == backend && before->second[i]->count <= now) {
+        grown = now - before->second[i]->count;
+      }
+      const auto [entry, fresh] = total.try_emplace(backend, 0);
+      if (fresh && sums != totals_.end()) {
+        const auto sum = sums->second.find(backend);
+        if (sum != sums->second.end()) entry->second = sum->second;
+      }
+      entry->second += grown;
+      slots.resize(i + 1);
+      slots[i] = Slot{backend, now};
+    }
+  }
+  seen_ = std::move(seen);
+  totals_ = std::move(totals);
+  return std::make_shared<const ConnectionTotals>(totals_);
+}
+
+void ConnectionMetrics::publish(std::shared_ptr<const ConnectionTotals> totals,
+                                std::shared_ptr<const std::map<Vip, std::string>> names) {
+  const std::scoped_lock lock{mutex_};
+  totals_.swap(totals);
+  names_.swap(names);
+}
+
+std::vector<prometheus::MetricFamily> ConnectionMetrics::Collect() const {
+  std::shared_ptr<const ConnectionTotals> totals;
+  std::shared_ptr<const std::map<Vip, std::string>> names;
+  {
+    const std::scoped_lock lock{mutex_};
+    totals = totals_;
+    names = names_;
+  }
+  prometheus::MetricFamily family;
+  family.name = "muster_lb_vip_connections_total";
+  family.help = "New connections through a VIP from this node, as last read from the kernel";
+  family.type = prometheus::MetricType::Counter;
+  if (!totals) return {family};
+  std::uint64_t rest = 0;
+  for (const auto& [vip, backends] : *totals) {
+    std::uint64_t sum = 0;
+    for (const auto& [backend, count] : backends) sum += count;
+    if (family.metric.size() >= kMaxSeries) {
+      rest += sum;
+      continue;
+    }
+    prometheus::ClientMetric metric;
+    const auto name = names ? names->find(vip) : std::map<Vip, std::string>::const_iterator{};
+    const bool named = names && name != names->end();
+    metric.label = {{"vip", to_string(vip)}, {"name", named ? name->second : std::string{}}};
+    metric.counter.value = static_cast<double>(sum);
+    family.metric.push_back(std::move(metric));
+  }
+  if (rest > 0) {
+    prometheus::ClientMetric metric;
+    metric.label = {{"vip", "other"}, {"name", ""}};
+    metric.counter.value = static_cast<double>(rest);
+    family.metric.push_back(std::move(metric));
+  }
+  return {family};
+}
+
+}  // namespace muster::lb

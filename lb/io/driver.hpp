@@ -1,0 +1,126 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <boost/system/error_category.hpp>
+
+#include "base/endpoint.hpp"
+#include "base/result.hpp"
+#include "lb/core/plan.hpp"
+
+namespace muster::lb {
+
+/// Why the load balancer cannot work here at all; message() is for people.
+enum class Errc {
+  not_permitted = 1,  // CAP_NET_ADMIN is missing
+  no_nftables,        // the kernel has no nf_tables
+  missing_feature,    // it has, but not all that is needed: see status().last_error
+  bad_range,          // a Vip range is not `address/length`
+};
+const boost::system::error_category& error_category() noexcept;
+inline ErrorCode make_error_code(Errc code) noexcept {
+  return {static_cast<int>(code), error_category()};
+}
+
+/// `11.0.0.0/8`. Bits beyond the length are zero.
+struct Prefix {
+  IpAddress address;
+  std::uint8_t length = 0;
+  static std::optional<Prefix> parse(std::string_view text);
+  std::string to_string() const;
+  friend auto operator<=>(const Prefix&, const Prefix&) = default;
+};
+
+struct DriverConfig {
+  std::string table = "muster";
+  std::optional<Prefix> range_v4;
+  std::optional<Prefix> range_v6;
+};
+
+struct Capabilities {
+  std::string driver;
+  bool syn_failover = false;  // a dead backend costs a client one retransmission, not the connect
+  std::string syn_failover_missing;  // why not; empty if it is there
+};
+
+/// What is there of ours.
+struct KernelState {
+  enum class Schema : std::uint8_t { absent, current, other };
+  Schema schema = Schema::absent;
+  AppliedTable vips = {};
+  std::set<IpAddress> hairpin = {};
+  /// New connections counted by each slot, as AppliedTable numbers them.
+  std::map<Vip, std::vector<std::uint64_t>> connections = {};
+};
+
+/// One all-or-nothing change. Hairpin entries and slots may come in any order within it.
+struct Transaction {
+  /// Puts an empty table of the current schema in the place of whatever is there, in the same
+  /// instant as `commands`.
+  bool reset = false;
+  std::vector<Command> commands = {};
+};
+
+/// The source addresses of our routes; none: no route of that family.
+struct RouteSources {
+  std::optional<IpAddress> v4;
+  std::optional<IpAddress> v6;
+  friend auto operator<=>(const RouteSources&, const RouteSources&) = default;
+};
+
+/// For each udp Vip the backends that old flows may still go to; flows to any other are stale.
+using UdpKeep = std::map<Vip, std::set<Endpoint>>;
+
+/// One way to balance in a kernel, in the network namespace it was opened in.
+///
+/// apply(), publish_routes() and the monitor belong to the control thread. read() and flush_udp()
+/// use sockets of their own and may run on one other thread at the same time.
+class Driver {
+ public:
+  virtual ~Driver() = default;
+
+  /// Must succeed before anything else is called. Errors: Errc, or what the kernel said.
+  virtual Result<Capabilities> open(const DriverConfig& config) = 0;
+
+  /// May be torn if the table changes meanwhile; the caller knows of its own changes, and the
+  /// monitor tells of others'.
+  virtual Result<KernelState> read() = 0;
+
+  /// Carries out all of `transaction` or nothing. After an error read again and plan anew, except
+  /// that a batch may be split to find out which Vip the kernel objects to.
+  virtual Result<void> apply(const Transaction& transaction) = 0;
+
+  /// Makes our routes, and what else depends on this node's addresses and bridges, exactly this;
+  /// returns how many things had to be changed.
+  virtual Result<std::size_t> publish_routes(const RouteSources& sources) = 0;
+
+  /// The address this node talks to others with, by its routing table; none: no such family.
+  virtual RouteSources find_sources() = 0;
+
+  /// Forgets the stale flows of these Vips; returns how many there were.
+  virtual Result<std::size_t> flush_udp(const UdpKeep& keep) = 0;
+
+  /// Becomes readable when something of ours may have been changed by somebody else; -1: never.
+  virtual int monitor_fd() const noexcept = 0;
+  /// Reads what there is; true if a foreign change was among it, or news were lost.
+  virtual bool drain_monitor() = 0;
+
+  /// Removes what is ours; see lb::cleanup(). Needs no open().
+  virtual Result<std::vector<std::string>> cleanup() = 0;
+
+  /// The kernel's own words about the last error, if it had any.
+  virtual std::string detail() const = 0;
+};
+
+}  // namespace muster::lb
+
+template <>
+struct boost::system::is_error_code_enum<muster::lb::Errc> : std::true_type {};

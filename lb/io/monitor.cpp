@@ -1,0 +1,122 @@
+#include "lb/io/monitor.hpp"
+
+#include <arpa/inet.h>
+#include <array>
+#include <cerrno>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/filter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/rtnetlink.h>
+
+#include "lb/io/routes.hpp"
+
+namespace muster::lb {
+namespace {
+
+constexpr std::uint32_t kPidOffset = offsetof(nlmsghdr, nlmsg_pid);
+constexpr std::uint32_t kRouteProtocolOffset = sizeof(nlmsghdr) + offsetof(rtmsg, rtm_protocol);
+constexpr std::uint32_t kAll = 0xFFFFFFFF;
+
+template <std::size_t N>
+Result<void> attach(int fd, std::array<sock_filter, N> program) {
+  const sock_fprog filter{.len = N, .filter = program.data()};
+  if (::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0) {
+    return netlink::errno_code(errno);
+  }
+  return {};
+}
+
+Result<void> ignore_own(int fd, std::uint32_t own) {
+  // BPF loads in network order; nlmsg_pid is in the host's.
+  return attach<4>(fd, {{{BPF_LD | BPF_W | BPF_ABS, 0, 0, kPidOffset},
+                         {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, htonl(own)},
+                         {BPF_RET | BPF_K, 0, 0, 0},
+                         {BPF_RET | BPF_K, 0, 0, kAll}}});
+}
+
+Result<void> only_our_routes(int fd, std::uint32_t own) {
+  return attach<6>(fd, {{{BPF_LD | BPF_W | BPF_ABS, 0, 0, kPidOffset},
+                         {BPF_JMP | BPF_JEQ | BPF_K, 2, 0, htonl(own)},
+                         {BPF_LD | BPF_B | BPF_ABS, 0, 0, kRouteProtocolOffset},
+                         {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, routes::kProtocol},
+                         {BPF_RET | BPF_K, 0, 0, 0},
+                         {BPF_RET | BPF_K, 0, 0, kAll}}});
+}
+
+}  // namespace
+
+Monitor::Monitor(Monitor&& other) noexcept
+    : nft_{std::move(other.nft_)},
+      routes_{std::move(other.routes_)},
+      table_{std::move(other.table_)},
+      epoll_{std::exchange(other.epoll_, -1)} {}
+
+Monitor::~Monitor() {
+  if (epoll_ >= 0) ::close(epoll_);
+}
+
+Result<Monitor> Monitor::open(std::string table, std::uint32_t own_nft, std::uint32_t own_routes) {
+  auto nft = netlink::Socket::open(NETLINK_NETFILTER);
+  if (!nft) return nft.error();
+  auto routes = netlink::Socket::open(NETLINK_ROUTE);
+  if (!routes) return routes.error();
+  for (const auto& done : {ignore_own(nft->fd(), own_nft),
+                           only_our_routes(routes->fd(), own_routes), nft->join(NFNLGRP_NFTABLES),
+                           routes->join(RTNLGRP_IPV4_ROUTE), routes->join(RTNLGRP_IPV6_ROUTE)}) {
+    if (!done) return done.error();
+  }
+  Monitor monitor{std::move(*nft), std::move(*routes), std::move(table)};
+  monitor.epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
+  if (monitor.epoll_ < 0) return netlink::errno_code(errno);
+  for (const int fd : {monitor.nft_.fd(), monitor.routes_.fd()}) {
+    epoll_event interest{};
+    interest.events = EPOLLIN;
+    interest.data.fd = fd;
+    if (::epoll_ctl(monitor.epoll_, EPOLL_CTL_ADD, fd, &interest) < 0) {
+      return netlink::errno_code(errno);
+    }
+  }
+  return monitor;
+}
+
+bool Monitor::drain_nft() {
+  bool ours = false;
+  for (std::size_t i = 0; i < kMaxDatagrams; ++i) {
+    const auto got = nft_.receive_ready();
+    if (!got) return true;  // ENOBUFS: who knows
+    if (got->empty()) break;
+    netlink::Messages all{*got};
+    while (const auto message = all.next()) {
+      const int type = message->header.nlmsg_type;
+      if (type >> 8 != NFNL_SUBSYS_NFTABLES || (type & 0xFF) == NFT_MSG_NEWGEN) continue;
+      // NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, …: the table is always number 1.
+      const auto table =
+          netlink::find(message->attributes(sizeof(nfgenmsg)), NFTA_TABLE_NAME).text();
+      ours = ours || table == table_;
+    }
+  }
+  return ours;
+}
+
+bool Monitor::drain_routes() {
+  bool ours = false;
+  for (std::size_t i = 0; i < kMaxDatagrams; ++i) {
+    const auto got = routes_.receive_ready();
+    if (!got) return true;
+    if (got->empty()) break;
+    ours = true;
+  }
+  return ours;
+}
+
+bool Monitor::drain() {
+  const bool tables = drain_nft();
+  const bool routes = drain_routes();
+  return tables || routes;
+}
+
+}  // namespace muster::lb

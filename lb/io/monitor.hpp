@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "lb/io/netlink.hpp"
+
+namespace muster::lb {
+
+/// Hears of changes to our tables and routes that others make.
+///
+/// The kernel stamps each notice with the socket that caused it; those of our own sockets are
+/// dropped in the kernel by a filter, so that programming 10,000 Vips wakes nobody.
+class Monitor {
+ public:
+  /// `own_nft` and `own_routes` are the ports of the sockets we change things with.
+  static Result<Monitor> open(std::string table, std::uint32_t own_nft, std::uint32_t own_routes);
+  Monitor(Monitor&& other) noexcept;
+  Monitor& operator=(Monitor&&) = delete;
+  ~Monitor();
+
+  /// Readable when drain() has something to do.
+  int fd() const noexcept { return epoll_; }
+  /// True if something of ours was changed, or notices were lost. Bounded: what it leaves makes
+  /// fd() readable again.
+  bool drain();
+
+ private:
+  static constexpr std::size_t kMaxDatagrams = 256;
+  Monitor(netlink::Socket nft, netlink::Socket routes, std::string table)
+      : nft_{std::move(nft)}, routes_{std::move(routes)}, table_{std::move(table)} {}
+  bool drain_nft();
+  bool drain_routes();
+
+  netlink::Socket nft_;
+  netlink::Socket routes_;
+  std::string table_;
+  int epoll_ = -1;
+};
+
+}  // namespace muster::lb

@@ -1,0 +1,272 @@
+#include "lb/io/nft_elements.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include "lb/io/nft_schema.hpp"
+
+namespace muster::lb::nft {
+namespace {
+
+/// A message's list of elements is one attribute, whose length has 16 bits.
+constexpr std::size_t kMessageSize = 60'000;
+
+/// Octets of a key or value: at most two IPv6 addresses.
+class Fields {
+ public:
+  Fields& address(const IpAddress& address) {
+    for (const std::uint8_t octet : address.octets()) octets_[size_++] = octet;
+    return *this;
+  }
+  Fields& port(Port port) {
+    octets_[size_++] = static_cast<std::uint8_t>(port.number() >> 8);
+    octets_[size_++] = static_cast<std::uint8_t>(port.number() & 0xFF);
+    size_ += 2;
+    return *this;
+  }
+  Fields& endpoint(const Endpoint& endpoint) {
+    return address(endpoint.address).port(endpoint.port);
+  }
+  Fields& host(std::uint32_t value) {
+    std::memcpy(octets_.data() + size_, &value, sizeof value);
+    size_ += sizeof value;
+    return *this;
+  }
+  netlink::Bytes bytes() const { return {octets_.data(), size_}; }
+
+ private:
+  std::array<std::uint8_t, 32> octets_{};
+  std::size_t size_ = 0;
+};
+
+struct Element {
+  Fields key;
+  std::optional<Fields> value;
+};
+struct SetChanges {
+  std::vector<Fields> removed;
+  std::vector<Element> added;
+};
+using Changes = std::map<std::pair<Family, std::string>, SetChanges>;
+
+class Sorter {
+ public:
+  explicit Sorter(Changes& changes) : changes_{changes} {}
+
+  void operator()(const PutSlot& c) { put_slot(c.vip, c.index, c.backend); }
+  void operator()(const ReplaceSlot& c) {
+    drop_slot(c.vip, c.index);
+    put_slot(c.vip, c.index, c.backend);
+  }
+  void operator()(const DropSlot& c) { drop_slot(c.vip, c.index); }
+  void operator()(const PutSelector& c) { put_selector(c.vip, c.selector); }
+  void operator()(const ReplaceSelector& c) {
+    in(Set::vips, c.vip).removed.push_back(key(c.vip));
+    put_selector(c.vip, c.selector);
+  }
+  void operator()(const DropSelector& c) { in(Set::vips, c.vip).removed.push_back(key(c.vip)); }
+  void operator()(const PutRefusal& c) {
+    in(Set::refused, c.vip).added.push_back({key(c.vip), std::nullopt});
+  }
+  void operator()(const DropRefusal& c) { in(Set::refused, c.vip).removed.push_back(key(c.vip)); }
+  void operator()(const PutHairpin& c) {
+    hairpin(c.address).added.push_back({pair(c.address), std::nullopt});
+  }
+  void operator()(const DropHairpin& c) { hairpin(c.address).removed.push_back(pair(c.address)); }
+
+ private:
+  static Fields key(const Vip& vip) { return Fields{}.endpoint(vip.endpoint); }
+  static Fields pair(const IpAddress& address) {
+    return Fields{}.address(address).address(address);
+  }
+  SetChanges& in(Set set, const Vip& vip) {
+    return changes_[{vip.endpoint.address.family(), set_name(set, vip.protocol)}];
+  }
+  SetChanges& hairpin(const IpAddress& address) {
+    return changes_[{address.family(), std::string{kHairpinSet}}];
+  }
+  void put_slot(const Vip& vip, std::uint32_t index, const Endpoint& backend) {
+    in(Set::slots, vip).added.push_back({key(vip).host(index), Fields{}.endpoint(backend)});
+  }
+  void drop_slot(const Vip& vip, std::uint32_t index) {
+    in(Set::slots, vip).removed.push_back(key(vip).host(index));
+  }
+  void put_selector(const Vip& vip, const Selector& selector) {
+    in(Set::vips, vip).added.push_back({key(vip), Fields{}.host(class_id(selector))});
+  }
+
+  Changes& changes_;
+};
+
+void write_element(netlink::Writer& out, const Fields& key, const std::optional<Fields>& value) {
+  out.nest(NFTA_LIST_ELEM, [&] {
+    out.nest(NFTA_SET_ELEM_KEY, [&] { out.attribute(NFTA_DATA_VALUE, key.bytes()); });
+    if (value) {
+      out.nest(NFTA_SET_ELEM_DATA, [&] { out.attribute(NFTA_DATA_VALUE, value->bytes()); });
+    }
+  });
+}
+
+struct Where {
+  std::string_view table;
+  Family family;
+  std::string_view set;
+};
+
+/// As many messages as it takes; `write(i)` appends the i-th element.
+template <class Write>
+void write_messages(netlink::Writer& out, netlink::Socket& socket, const Where& where, bool removal,
+                    std::size_t count, Write write) {
+  for (std::size_t i = 0; i < count;) {
+    begin(out, removal ? NFT_MSG_DELSETELEM : NFT_MSG_NEWSETELEM,
+          removal ? std::uint16_t{0} : std::uint16_t{NLM_F_CREATE | NLM_F_EXCL},
+          socket.next_sequence(), nf_family(where.family));
+    out.text(NFTA_SET_ELEM_LIST_TABLE, where.table);
+    out.text(NFTA_SET_ELEM_LIST_SET, where.set);
+    out.nest(NFTA_SET_ELEM_LIST_ELEMENTS, [&] {
+      while (i < count && out.message_size() < kMessageSize) write(i++);
+    });
+    out.end();
+  }
+}
+
+void write_changes(netlink::Writer& out, netlink::Socket& socket, const Where& where,
+                   const SetChanges& changes) {
+  write_messages(out, socket, where, true, changes.removed.size(),
+                 [&](std::size_t i) { write_element(out, changes.removed[i], std::nullopt); });
+  write_messages(out, socket, where, false, changes.added.size(), [&](std::size_t i) {
+    write_element(out, changes.added[i].key, changes.added[i].value);
+  });
+}
+
+std::optional<IpAddress> read_address(netlink::Bytes& rest, Family family) {
+  const std::size_t size = family == Family::v4 ? 4 : 16;
+  if (rest.size() < size) return std::nullopt;
+  std::optional<IpAddress> address;
+  if (family == Family::v4) {
+    IpAddress::V4 octets{};
+    std::copy_n(rest.begin(), 4, octets.begin());
+    address.emplace(octets);
+  } else {
+    IpAddress::V6 octets{};
+    std::copy_n(rest.begin(), 16, octets.begin());
+    address.emplace(octets);
+  }
+  rest = rest.subspan(size);
+  return address;
+}
+
+std::optional<Endpoint> read_endpoint(netlink::Bytes& rest, Family family) {
+  const auto address = read_address(rest, family);
+  if (!address || rest.size() < 4) return std::nullopt;
+  const auto port = Port::from(static_cast<std::uint64_t>(rest[0]) << 8 | rest[1]);
+  rest = rest.subspan(4);
+  if (!port) return std::nullopt;
+  return Endpoint{*address, *port};
+}
+
+std::optional<std::uint32_t> read_host(netlink::Bytes& rest) {
+  const auto value = netlink::Attribute{0, rest}.u32();
+  if (value) rest = rest.subspan(4);
+  return value;
+}
+
+netlink::Bytes data_of(netlink::Bytes element, std::uint16_t type) {
+  return netlink::find(netlink::find(element, type).value, NFTA_DATA_VALUE).value;
+}
+
+std::uint64_t packets_of(netlink::Bytes element) {
+  const netlink::Bytes counter =
+      netlink::find(netlink::find(element, NFTA_SET_ELEM_EXPR).value, NFTA_EXPR_DATA).value;
+  return netlink::find(counter, NFTA_COUNTER_PACKETS).u64_be().value_or(0);
+}
+
+bool read_slot(netlink::Bytes element, const Vip& vip, netlink::Bytes rest, KernelState& state) {
+  const auto index = read_host(rest);
+  netlink::Bytes value = data_of(element, NFTA_SET_ELEM_DATA);
+  const auto backend = read_endpoint(value, vip.endpoint.address.family());
+  if (!index || *index >= kMaxSlots || !backend) return false;
+  FoundSlots& slots = state.vips[vip].slots;
+  if (*index >= slots.size()) slots.resize(*index + 1);
+  slots[*index] = *backend;
+  auto& connections = state.connections[vip];
+  if (*index >= connections.size()) connections.resize(*index + 1);
+  connections[*index] = packets_of(element);
+  return true;
+}
+
+bool read_element(netlink::Bytes element, Family family, std::string_view set, KernelState& state) {
+  netlink::Bytes key = data_of(element, NFTA_SET_ELEM_KEY);
+  if (set == kHairpinSet) {
+    const auto from = read_address(key, family);
+    const auto to = read_address(key, family);
+    if (!from || from != to) return false;
+    state.hairpin.insert(*from);
+    return true;
+  }
+  const auto endpoint = read_endpoint(key, family);
+  if (!endpoint) return false;
+  const Protocol protocol = set.ends_with("udp") ? Protocol::udp : Protocol::tcp;
+  const Vip vip{protocol, *endpoint};
+  if (set == set_name(Set::slots, protocol)) return read_slot(element, vip, key, state);
+  if (set == set_name(Set::refused, protocol)) {
+    state.vips[vip].refuses = true;
+    return true;
+  }
+  netlink::Bytes value = data_of(element, NFTA_SET_ELEM_DATA);
+  const auto id = read_host(value);
+  const auto selector = id ? selector_of(*id) : std::nullopt;
+  if (!selector) return false;
+  state.vips[vip].selector = *selector;
+  return true;
+}
+
+template <class Each>
+void each_element(const netlink::Message& message, Each each) {
+  if (message.header.nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM)) return;
+  netlink::Attributes list{
+      netlink::find(message.attributes(sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS).value};
+  while (const auto element = list.next()) each(element->value);
+}
+
+}  // namespace
+
+void write_commands(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
+                    std::span<const Command> commands) {
+  Changes changes;
+  Sorter sorter{changes};
+  for (const Command& command : commands) std::visit(sorter, command);
+  for (const auto& [where, set] : changes) {
+    write_changes(out, socket, {table, where.first, where.second}, set);
+  }
+}
+
+void write_bridges(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
+                   Family family, std::span<const std::uint32_t> added,
+                   std::span<const std::uint32_t> removed) {
+  SetChanges changes;
+  for (const std::uint32_t i : added) changes.added.push_back({Fields{}.host(i).host(i), {}});
+  for (const std::uint32_t i : removed) changes.removed.push_back(Fields{}.host(i).host(i));
+  write_changes(out, socket, {table, family, kBridgesSet}, changes);
+}
+
+std::size_t read_elements(const netlink::Message& message, Family family, std::string_view set,
+                          KernelState& state) {
+  std::size_t strange = 0;
+  each_element(message, [&](netlink::Bytes element) {
+    if (!read_element(element, family, set, state)) ++strange;
+  });
+  return strange;
+}
+
+void read_bridges(const netlink::Message& message, std::vector<std::uint32_t>& interfaces) {
+  each_element(message, [&](netlink::Bytes element) {
+    netlink::Bytes key = data_of(element, NFTA_SET_ELEM_KEY);
+    if (const auto index = read_host(key)) interfaces.push_back(*index);
+  });
+}
+
+}  // namespace muster::lb::nft

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/endpoint.hpp"
+#include "lb/core/plan.hpp"
+#include "lb/io/driver.hpp"
+#include "lb/io/netlink.hpp"
+
+/// The shape of our nf_tables tables, one for each family; lb/README.md shows it as `nft` prints
+/// it. Written over netlink as a whole, because nft(8) would fill the timeout policy with
+/// values of its own, and because a change of shape has to take the elements along.
+namespace muster::lb::nft {
+
+/// Goes up with every change of what write_schema() writes.
+inline constexpr unsigned kSchemaVersion = 1;
+
+enum class Set : std::uint8_t { vips, slots, refused };  // one for each protocol
+std::string set_name(Set set, Protocol protocol);
+inline constexpr std::string_view kHairpinSet = "hairpin";
+inline constexpr std::string_view kBridgesSet = "bridges";
+
+/// How a selector is kept in `vips`: nft prints it as a traffic class, policy:size in hex.
+std::uint32_t class_id(const Selector& selector) noexcept;
+std::optional<Selector> selector_of(std::uint32_t class_id) noexcept;
+
+std::uint8_t nf_family(Family family) noexcept;
+
+struct SchemaOptions {
+  std::string table;
+  Family family = Family::v4;
+  std::optional<Prefix> range;
+  bool syn_failover = true;
+  friend bool operator==(const SchemaOptions&, const SchemaOptions&) = default;
+};
+
+/// The table's comment. Says which schema it has, so that another one is recognised.
+std::string schema_comment(const SchemaOptions& options);
+
+/// What a table of this schema holds, to find out whether somebody has changed it.
+struct SchemaCounts {
+  std::uint32_t objects = 0;  // chains, sets and stateful objects: NFTA_TABLE_USE
+  std::uint32_t rules = 0;
+};
+
+/// Appends the messages that create the table, without elements of Vips. The caller has opened
+/// the batch, and removes what was there before.
+SchemaCounts write_schema(netlink::Writer& out, netlink::Socket& socket,
+                          const SchemaOptions& options);
+
+/// Message headers of nf_tables and its batches.
+void begin(netlink::Writer& out, std::uint16_t message, std::uint16_t flags, std::uint32_t sequence,
+           std::uint8_t family);
+void begin_batch(netlink::Writer& out, std::uint32_t sequence);
+void end_batch(netlink::Writer& out, std::uint32_t sequence);
+
+}  // namespace muster::lb::nft

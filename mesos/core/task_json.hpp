@@ -1,0 +1,26 @@
+#pragma once
+
+#include <optional>
+#include <simdjson.h>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "mesos/core/task_info.hpp"
+
+// Reading of parsed elements; only elements.cpp and task_json.cpp see simdjson.
+namespace muster::mesos {
+
+/// The member as text; empty if it is absent or something else.
+std::string_view text_member(simdjson::dom::object object, std::string_view key);
+/// `"x"` or `{"value":"x"}`; nothing if absent, empty or longer than kMaxText.
+std::optional<std::string> id_value(simdjson::dom::element element);
+std::optional<std::string> id_member(simdjson::dom::object object, std::string_view key);
+std::optional<TaskState> state_member(simdjson::dom::object object, std::string_view key);
+
+std::optional<std::pair<TaskKey, TaskInfo>> task_from_json(simdjson::dom::object task,
+                                                           Problems& problems);
+StatusInfo status_from_json(simdjson::dom::object status, const std::string& where,
+                            Problems& problems);
+
+}  // namespace muster::mesos

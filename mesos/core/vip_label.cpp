@@ -1,0 +1,83 @@
+#include "mesos/core/vip_label.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "base/label.hpp"
+
+namespace muster::mesos {
+namespace {
+
+// 253 octets of a DNS name (RFC 1035 §2.3.4, as text) less room for the zone behind it, which is
+// configurable; DC/OS's ".l4lb.thisdcos.directory" takes 24.
+constexpr std::size_t kMaxVipName = 190;
+
+bool is_dialable(const IpAddress& address) noexcept {
+  return address.is_unicast() && !address.is_loopback();
+}
+
+}  // namespace
+
+std::string_view to_string(VipLabelError error) noexcept {
+  switch (error) {
+    case VipLabelError::no_port:
+      return "what follows the last ':' must be a port, 1 to 65535";
+    case VipLabelError::bad_address:
+      return "the address must be one that clients can dial: unicast and not loopback";
+    case VipLabelError::empty_name:
+      return "nothing of the name, or of the framework's, is left as a DNS label";
+    case VipLabelError::too_long:
+      return "the value, or the DNS name it gives, is too long";
+  }
+  return "unknown";
+}
+
+Result<VipLabel, VipLabelError> parse_vip_value(std::string_view value, Protocol protocol,
+                                                std::string_view framework_name) {
+  if (value.size() > kMaxVipValue) return VipLabelError::too_long;
+  const std::size_t colon = value.rfind(':');
+  if (colon == std::string_view::npos) return VipLabelError::no_port;
+  const auto port = Port::parse(value.substr(colon + 1));
+  if (!port) return VipLabelError::no_port;
+
+  const std::string_view host = value.substr(0, colon);
+  const bool bracketed = host.starts_with('[') && host.ends_with(']');
+  const auto address = IpAddress::parse(bracketed ? host.substr(1, host.size() - 2) : host);
+  if (bracketed && (!address || address->is_v4())) return VipLabelError::bad_address;
+  if (address) {
+    if (!is_dialable(*address)) return VipLabelError::bad_address;
+    return VipLabel{*address, *port, protocol};
+  }
+  std::string name = domain_fragment(host);
+  const std::string framework = domain_fragment(framework_name);
+  if (name.empty() || framework.empty()) return VipLabelError::empty_name;
+  name += '.';
+  name += framework;
+  if (name.size() > kMaxVipName) return VipLabelError::too_long;
+  return VipLabel{VipName{std::move(name)}, *port, protocol};
+}
+
+bool is_vip_key(std::string_view key) noexcept {
+  return key.starts_with("VIP") || key.starts_with("vip");
+}
+
+std::vector<Protocol> vip_protocols(std::string_view lower_cased) {
+  bool tcp = false;
+  bool udp = false;
+  for (std::size_t at = 0; at < lower_cased.size();) {
+    const std::size_t comma = std::min(lower_cased.find(',', at), lower_cased.size());
+    std::string_view part = lower_cased.substr(at, comma - at);
+    while (part.starts_with(' ')) part.remove_prefix(1);
+    while (part.ends_with(' ')) part.remove_suffix(1);
+    if (part == "udp") udp = true;
+    if (!part.empty() && part != "udp") tcp = true;
+    at = comma + 1;
+  }
+  std::vector<Protocol> out;
+  if (tcp || !udp) out.push_back(Protocol::tcp);
+  if (udp) out.push_back(Protocol::udp);
+  return out;
+}
+
+}  // namespace muster::mesos

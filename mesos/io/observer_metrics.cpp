@@ -1,0 +1,79 @@
+#include "mesos/io/observer_metrics.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+namespace muster::mesos {
+namespace {
+
+using prometheus::BuildCounter;
+using prometheus::BuildGauge;
+using prometheus::BuildHistogram;
+using prometheus::Registry;
+
+// master.proto, Event.Type: a label must not have as many values as somebody cares to send.
+constexpr std::array<std::string_view, 9> kTypes{
+    "SUBSCRIBED",      "TASK_ADDED",        "TASK_UPDATED",      "AGENT_ADDED", "AGENT_REMOVED",
+    "FRAMEWORK_ADDED", "FRAMEWORK_UPDATED", "FRAMEWORK_REMOVED", "HEARTBEAT"};
+
+prometheus::Gauge& gauge(Registry& registry, const char* name, const char* help) {
+  return BuildGauge().Name(name).Help(help).Register(registry).Add({});
+}
+
+}  // namespace
+
+ObserverMetrics::ObserverMetrics(Registry& registry)
+    : events_{BuildCounter()
+                  .Name("muster_mesos_events_total")
+                  .Help("Events received from the Mesos master")
+                  .Register(registry)},
+      problems_{BuildCounter()
+                    .Name("muster_mesos_problems_total")
+                    .Help("Parts of the master's state that were skipped, by kind")
+                    .Register(registry)},
+      reconnects{BuildCounter()
+                     .Name("muster_mesos_reconnects_total")
+                     .Help("Streams and polls that ended and were begun anew")
+                     .Register(registry)
+                     .Add({})},
+      snapshot_bytes{gauge(registry, "muster_mesos_snapshot_bytes",
+                           "Size of the last complete state received")},
+      parse_seconds{
+          BuildHistogram()
+              .Name("muster_mesos_parse_seconds")
+              .Help("Time to parse an event or a complete state")
+              .Register(registry)
+              .Add({}, prometheus::Histogram::BucketBoundaries{0.00002, 0.00005, 0.0001, 0.001,
+                                                               0.01, 0.1, 0.25, 0.5, 1, 5})},
+      last_event_timestamp_seconds{gauge(registry, "muster_mesos_last_event_timestamp_seconds",
+                                         "Unix time of the last event or state, heartbeats too")},
+      tasks{gauge(registry, "muster_mesos_tasks", "Tasks that the master lists and that can run")},
+      agents{gauge(registry, "muster_mesos_agents", "Agents that the master lists")},
+      frameworks{gauge(registry, "muster_mesos_frameworks", "Frameworks that the master lists")},
+      waiting_tasks{gauge(registry, "muster_mesos_waiting_tasks",
+                          "Tasks whose agent or framework has not been announced yet")},
+      subscribed{gauge(registry, "muster_mesos_subscribed",
+                       "1 while the stream of the leading master is held")} {}
+
+void ObserverMetrics::count_event(const std::string& type) {
+  const bool known = std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
+  events_.Add({{"type", known ? type : "other"}}).Increment();
+}
+
+void ObserverMetrics::count(const Problems& problems) {
+  for (const Problem& problem : problems.kept()) {
+    problems_.Add({{"kind", problem.kind}}).Increment();
+    log_.warn("Mesos: " + problem.where + ": " + problem.what);
+  }
+  if (problems.left_out() > 0) {
+    problems_.Add({{"kind", "more"}}).Increment(static_cast<double>(problems.left_out()));
+  }
+}
+
+void ObserverMetrics::count_problem(const std::string& kind, const std::string& line) {
+  problems_.Add({{"kind", kind}}).Increment();
+  log_.warn("Mesos: " + line);
+}
+
+}  // namespace muster::mesos

@@ -1,0 +1,11 @@
+muster_test(dns_core_test LABEL unit
+  SOURCES unit/dns/mesos_names_test.cpp
+  DEPENDS muster::dns::core)
+target_include_directories(dns_core_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/unit/dns)
+muster_test(dns_io_test LABEL unit
+  SOURCES unit/dns/server_test.cpp
+  DEPENDS muster::dns::io)
+target_include_directories(dns_io_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/unit/dns)
+
+add_executable(dns_answer_bench EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/bench/dns_answer_bench.cpp)
+target_link_libraries(dns_answer_bench PRIVATE muster::dns::core muster_options)

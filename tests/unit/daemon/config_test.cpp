@@ -1,0 +1,115 @@
+#include "daemon/config.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace muster;
+using namespace muster::daemon;
+
+namespace {
+
+std::string error_of(std::string_view text) {
+  try {
+    (void)parse_config(text, "m.toml");
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "(accepted)";
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("daemon/config");
+
+TEST_CASE("a wrong configuration is refused with file, line, key and what was expected") {
+  struct Row {
+    const char* what;
+    std::string_view text;
+    std::string_view error;
+  };
+  const std::string_view ok = "[mesos]\nmasters = \"http://10.0.0.1:5050\"\n";
+  const Row rows[] = {
+      {"nothing at all", "",
+       "m.toml: mesos.masters: expected at least one URL like \"http://10.0.0.1:5050\""},
+      {"not TOML", "[mesos\n", "m.toml:1: not TOML: "},
+      {"a section that does not exist", "[mesos]\nmasters=\"http://a:1\"\n[dsn]\n",
+       "m.toml:3: dsn: unknown key; the sections are node, mesos, dns, lb, metrics, state, log"},
+      {"a key that does not exist", "[mesos]\nmaster=\"http://a:1\"\n",
+       "m.toml:2: mesos.master: unknown key; [mesos] has masters, mode, "},
+      {"a section that is no table", "mesos = 3\n", "m.toml:1: mesos: expected a table, got 3"},
+      {"masters of the wrong type", "[mesos]\nmasters = 5050\n",
+       "m.toml:2: mesos.masters: expected a URL like \"http://10.0.0.1:5050\" or a list of them, "
+       "got 5050"},
+      {"one bad master in a list", "[mesos]\nmasters = [\n \"http://a:1\",\n \"b:2\"]\n",
+       "m.toml:4: mesos.masters: expected a URL like"},
+      {"ZooKeeper", "[mesos]\nmasters = \"zk://a:2181/mesos\"\n", "m.toml:2: mesos.masters: "},
+      {"mode", "[mesos]\nmode = \"pull\"\n",
+       "m.toml:2: mesos.mode: expected \"stream\" or \"poll\", got \"pull\""},
+      {"a duration without unit", "[mesos]\npoll_interval = 5\n",
+       "m.toml:2: mesos.poll_interval: expected a duration like \"500ms\", \"5s\" or \"10m\""},
+      {"a duration out of range", "[mesos]\npoll_interval = \"1ms\"\n",
+       "m.toml:2: mesos.poll_interval: expected a duration"},
+      {"two addresses of a family", "[node]\naddress = [\"10.0.0.1\", \"10.0.0.2\"]\n",
+       "m.toml:2: node.address: expected one IPv4 and/or one IPv6 address of this node, got "
+       "\"10.0.0.2\""},
+      {"workers", "[dns]\nworkers = 0\n",
+       "m.toml:2: dns.workers: expected a whole number from 1 to 64, got 0"},
+      {"listen", "[dns]\nlisten = \"localhost\"\n", "m.toml:2: dns.listen: expected an address"},
+      {"domain", "[dns]\ndomain = \"a..b\"\n",
+       "m.toml:2: dns.domain: expected a domain name like \"mesos\", got \"a..b\""},
+      {"a forward zone's upstream", "[dns.zones]\n\"corp.example\" = \"ns1\"\n",
+       "m.toml:2: dns.zones.corp.example: expected an address like \"8.8.8.8\""},
+      {"driver", "[lb]\ndriver = \"ipvs9\"\n",
+       "m.toml:2: lb.driver: expected \"auto\" or \"nft\", got \"ipvs9\""},
+      {"enabled", "[lb]\nenabled = \"yes\"\n",
+       "m.toml:2: lb.enabled: expected true or false, got \"yes\""},
+      {"level", "[log]\nlevel = \"loud\"\n", "m.toml:2: log.level: expected \"debug\""},
+      {"half of the credentials", "[mesos]\nmasters=\"http://a:1\"\nusername=\"u\"\n",
+       "m.toml: mesos: expected both or none of username and password_file"},
+  };
+  CHECK(error_of(ok) == "(accepted)");
+  for (const Row& row : rows) {
+    CAPTURE(row.what);
+    CHECK(error_of(row.text).substr(0, row.error.size()) == row.error);
+  }
+}
+
+TEST_CASE("defaults are what the manual says, and values arrive") {
+  const Config config = parse_config(R"(
+[node]
+address = ["10.0.0.1", "fd01::1"]
+[mesos]
+masters = ["http://10.0.0.1:5050", "https://m2:5050"]
+mode = "poll"
+poll_interval = "10s"
+[dns]
+listen = ["127.0.0.1", "[::1]:5353"]
+upstreams = []
+[dns.zones]
+"corp.example" = ["10.9.9.9", "10.9.9.10:5300"]
+[state]
+directory = ""
+)",
+                                     "m.toml");
+  CHECK(config.node.v4->to_string() == "10.0.0.1");
+  CHECK(config.node.v6->to_string() == "fd01::1");
+  CHECK(config.mesos.masters.size() == 2);
+  CHECK(config.mesos.poll);
+  CHECK(config.mesos.poll_interval == std::chrono::seconds{10});
+  REQUIRE(config.dns.listen.size() == 2);
+  CHECK(to_string(config.dns.listen[0]) == "127.0.0.1:53");
+  CHECK(to_string(config.dns.listen[1]) == "[::1]:5353");
+  REQUIRE(config.dns.upstreams);
+  CHECK(config.dns.upstreams->empty());
+  CHECK(to_string(config.dns.zones.at("corp.example")[1]) == "10.9.9.10:5300");
+  CHECK(to_string(config.metrics.listen) == "127.0.0.1:61421");
+  CHECK(config.state.directory.empty());
+
+  const Config least = parse_config("[mesos]\nmasters = \"http://10.0.0.1:5050\"\n", "m.toml");
+  CHECK_FALSE(least.mesos.poll);
+  CHECK_FALSE(least.dns.upstreams);
+  REQUIRE(least.dns.listen.size() == 1);
+  CHECK(to_string(least.dns.listen[0]) == "127.0.0.1:53");
+  CHECK(least.state.directory == "/var/lib/muster");
+}
+
+TEST_SUITE_END();
