@@ -146,7 +146,8 @@ void Cluster::start_agents() {
                         .port = kAgentPort,
                         .cpus = 64,
                         .mem = 65536,
-                        .disk = 65536},
+                        .disk = 65536,
+                        .attributes = {{.key = "node", .value = node.name()}}},
                        now);
     HttpServer::Options options;
     options.handler = agent_answer;
@@ -246,8 +247,9 @@ int run_cluster(ClusterOptions options, ClusterHandles handles) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::setsid();  // Ctrl-C is the supervisor's to hear
   ::signal(SIGPIPE, SIG_IGN);
+  // Never destroyed: what it holds ends with this process, which is all there is to do.
+  Cluster cluster{std::move(options), std::move(handles)};
   try {
-    Cluster cluster{std::move(options), std::move(handles)};
     ::_exit(cluster.run());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "muster-dev: %s\n", error.what());

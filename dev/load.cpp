@@ -162,7 +162,7 @@ asio::awaitable<std::optional<IpAddress>> Load::lookup() {
 asio::awaitable<Result<std::vector<IpAddress>>> Load::ask(IpAddress server, Family family) {
   const auto id = static_cast<std::uint16_t>(ids_());
   const std::string query = dns_query(id, options_.host, family);
-  if (query.empty()) co_return asio::error::host_not_found;
+  if (query.empty()) co_return ErrorCode{asio::error::host_not_found};
   const udp::endpoint to{to_asio(server), 53};
   udp::socket socket{io_};
   ErrorCode error;
@@ -178,7 +178,7 @@ asio::awaitable<Result<std::vector<IpAddress>>> Load::ask(IpAddress server, Fami
     if (receive_error) co_return receive_error;
     const auto answer = parse_dns_answer(std::span{packet}.first(size), id, family);
     if (!answer) continue;
-    if (answer->rcode != 0) co_return asio::error::host_not_found;
+    if (answer->rcode != 0) co_return ErrorCode{asio::error::host_not_found};
     co_return answer->addresses;
   }
 }
@@ -202,7 +202,7 @@ asio::awaitable<Result<std::string>> Load::exchange(IpAddress to, LoadResult& re
   if (read_error) co_return read_error;
   if (parser.get().result() != http::status::ok) {
     result.failure = LoadFailure::status;
-    co_return asio::error::invalid_argument;
+    co_return ErrorCode{asio::error::invalid_argument};
   }
   const auto task = parser.get().find("X-Task-Id");
   co_return task == parser.get().end() ? std::string{"(unnamed)"} : std::string{task->value()};

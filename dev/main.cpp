@@ -8,6 +8,7 @@
 #include <iterator>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -96,7 +97,7 @@ struct RunOptions {
   std::string ready_file;
 };
 
-int run(const std::string& name, const RunOptions& options) {
+[[noreturn]] void run(const std::string& name, const RunOptions& options) {
   ClusterOptions cluster;
   cluster.name = name;
   cluster.nodes = options.nodes;
@@ -110,7 +111,7 @@ int run(const std::string& name, const RunOptions& options) {
   }
   std::string ready_file = options.ready_file;
   if (!ready_file.empty()) ready_file = fs::absolute(ready_file).string();
-  return supervise(std::move(cluster), ready_file);
+  supervise(std::move(cluster), ready_file);
 }
 
 unsigned node_argument(const std::string& text) {
@@ -135,8 +136,12 @@ class CommandLine {
   }
 
   int run(int argc, char** argv) {
+    // What follows -- is somebody else's command line.
+    int own = 0;
+    while (own < argc && std::string_view{argv[own]} != "--") ++own;
+    for (int i = own + 1; i < argc; ++i) argv_.emplace_back(argv[i]);
     try {
-      app_.parse(argc, argv);
+      app_.parse(own, argv);
     } catch (const CLI::ParseError& error) {
       const int status = app_.exit(error);
       return status == 0 ? 0 : 2;
@@ -176,12 +181,12 @@ class CommandLine {
                     "A TOML file to append to every node's configuration");
     app_.add_option("--ready-file", run_.ready_file,
                     "Written once every app runs and every node is ready");
-    action_ = [this] {
+    action_ = [this]() -> int {
       if (run_.files.empty()) {
         std::printf("%s", app_.help().c_str());
         return 2;
       }
-      return ::run(name_, run_);
+      ::run(name_, run_);
     };
   }
 
@@ -225,12 +230,12 @@ class CommandLine {
 
   void add_node_commands() {
     CLI::App* exec = add_named("exec", "Run a command on a node", [this] {
+      if (argv_.empty()) throw UsageError{"give a command after --, such as: exec 1 -- sh"};
       return command_exec(name_, node_argument(node_), container_, argv_);
     });
     exec->add_option("NODE", node_)->required();
     exec->add_flag("--container", container_, "In a container behind the node");
-    exec->add_option("COMMAND", argv_, "After --")->required();
-    exec->positionals_at_end();
+    exec->footer("The command and its arguments follow after --, as in: muster-dev exec 1 -- sh");
     const auto node_command = [this](const std::string& name, const std::string& what) {
       CLI::App* command = add_named(name, what, [this, name] {
         return command_node(name_, name, node_argument(node_), restart_);

@@ -48,7 +48,9 @@ void task(JsonWriter& out, const Master::TaskRecord& record, const std::string& 
 
 void slave_info(JsonWriter& out, const MesosAgent& agent) {
   out.text("id", agent.id).text("hostname", agent.hostname).integer("port", agent.port);
-  out.begin_object("attributes").end_object();
+  out.begin_object("attributes");
+  for (const Label& attribute : agent.attributes) out.text(attribute.key, attribute.value);
+  out.end_object();
 }
 
 void slave(JsonWriter& out, const Master& master, const Master::AgentRecord& record) {

@@ -117,6 +117,14 @@ void agent_info(JsonWriter& out, const MesosAgent& agent, bool checkpoint) {
   scalars(out, agent.cpus, agent.mem, agent.disk, ResourceForm::offered);
   v1_ranges(out, kAgentPorts, ResourceForm::offered);
   out.end_array();
+  if (!agent.attributes.empty()) {
+    out.begin_array("attributes");
+    for (const Label& attribute : agent.attributes) {
+      out.begin_object().text("name", attribute.key).text("type", "TEXT");
+      out.begin_object("text").text("value", attribute.value).end_object().end_object();
+    }
+    out.end_array();
+  }
   id(out, "id", agent.id);
   // In snapshots only: the event carries what the agent sent, before the master fills it in.
   if (checkpoint) out.boolean("checkpoint", true);

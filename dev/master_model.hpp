@@ -76,6 +76,7 @@ struct MesosAgent {
   double cpus = 0;
   double mem = 0;
   double disk = 0;
+  std::vector<Label> attributes{};
 };
 
 /// What the scheduler hands over at launch.

@@ -29,7 +29,7 @@ void routes_to_containers(std::string& out, unsigned nodes, unsigned except) {
   for (unsigned node = 1; node <= nodes; ++node) {
     if (node == except) continue;
     out += "route add " + container_subnet(node) + " via " + node_address(node) + "\n";
-    out += "-6 route add fd67:0:0:" + number(node) + "::/64 via " + node_address6(node) + "\n";
+    out += "route add fd67:0:0:" + number(node) + "::/64 via " + node_address6(node) + "\n";
   }
 }
 
@@ -90,7 +90,7 @@ std::string node_batch(unsigned node, unsigned nodes) {
   std::string out = "link set lo up\nlink set eth0 up\n";
   addresses(out, node_address(node) + "/24", node_address6(node) + "/64", "eth0");
   // As on a real host. What leaks goes to the switch, which knows no way on and says so at once.
-  out += "route add default via 10.66.0.254\n-6 route add default via fd66::254\n";
+  out += "route add default via 10.66.0.254\nroute add default via fd66::254\n";
   out += "link add cont0 type bridge\nlink set cont0 up\n";
   addresses(out, container_address(node, 1) + "/24", container_address6(node, 1) + "/64", "cont0");
   routes_to_containers(out, nodes, node);
@@ -108,7 +108,7 @@ std::string container_batch(unsigned node, unsigned host) {
   std::string out = "link set lo up\nlink set eth0 up\n";
   addresses(out, container_address(node, host) + "/24", container_address6(node, host) + "/64",
             "eth0");
-  return out + "route add default via " + container_address(node, 1) + "\n-6 route add default via " +
+  return out + "route add default via " + container_address(node, 1) + "\nroute add default via " +
          container_address6(node, 1) + "\n";
 }
 

@@ -1,0 +1,3 @@
+muster_test(dev_test LABEL unit
+  SOURCES unit/dev/contract_test.cpp
+  DEPENDS muster::dev::io)
