@@ -71,10 +71,10 @@ void connect(const VethEnd& a, const VethEnd& b);
 }  // namespace muster::testing
 
 /// Leaves a doctest test case, visibly, where namespaces cannot be made. ctest shows it as skipped.
-#define MUSTER_NEEDS_NETNS()                                                       \
-  do {                                                                             \
-    if (const auto missing = ::muster::testing::netns_missing()) {                 \
-      MESSAGE("skipped: " << *missing);                                            \
-      return;                                                                      \
-    }                                                                              \
+#define MUSTER_NEEDS_NETNS()                                       \
+  do {                                                             \
+    if (const auto missing = ::muster::testing::netns_missing()) { \
+      MESSAGE("skipped: " << *missing);                            \
+      return;                                                      \
+    }                                                              \
   } while (false)
