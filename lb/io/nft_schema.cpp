@@ -1,6 +1,7 @@
 #include "lb/io/nft_schema.hpp"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <array>
 #include <vector>
 
@@ -34,11 +35,20 @@ constexpr std::uint32_t concat(std::uint32_t left, std::uint32_t right) {
 constexpr std::int32_t kDnatPriority = -110;
 constexpr std::int32_t kGuardPriority = -90;
 constexpr std::int32_t kMasqueradePriority = 90;
+// Behind conntrack, which must see the refusal first, and ahead of everything that might count it.
+constexpr std::int32_t kRetryPriority = -150;
 
 /// A client repeats its SYN after 1 s. By then the first attempt must be forgotten, so that the
 /// repeated one is balanced anew.
 constexpr std::uint32_t kSynSentSeconds = 1;
 constexpr std::string_view kTimeoutPolicy = "syn";
+
+/// A flow that was reset is forgotten at once: a refused client repeats its SYN after 1 s, from
+/// when it sent the first one, which is a moment before any timer that the refusal starts.
+constexpr std::uint32_t kClosedSeconds = 0;
+constexpr std::string_view kRetriedSet = "retried";
+constexpr std::uint64_t kRetriedMilliseconds = 10'000;
+constexpr std::uint32_t kMaxRetried = 65536;  // above it refusals are passed on
 
 // Registers of four octets. Concatenations use them in a row.
 constexpr std::uint32_t kReg = NFT_REG32_00;
@@ -126,6 +136,7 @@ class SchemaWriter {
     rule("output", [this] { jump(NFT_JUMP, "services"); });
     masquerade_chain();
     guard_chains();
+    if (options_.syn_failover) retry_chain();
     return counts_;
   }
 
@@ -161,9 +172,26 @@ class SchemaWriter {
       out_.u16_be(NFTA_CT_TIMEOUT_L3PROTO, v4_ ? NFPROTO_IPV4 : NFPROTO_IPV6);
       out_.u8(NFTA_CT_TIMEOUT_L4PROTO, IPPROTO_TCP);
       // What is not said here the kernel takes from the system's own timeouts.
-      out_.nest(NFTA_CT_TIMEOUT_DATA,
-                [this] { out_.u32_be(CTA_TIMEOUT_TCP_SYN_SENT, kSynSentSeconds); });
+      out_.nest(NFTA_CT_TIMEOUT_DATA, [this] {
+        out_.u32_be(CTA_TIMEOUT_TCP_SYN_SENT, kSynSentSeconds);
+        out_.u32_be(CTA_TIMEOUT_TCP_CLOSE, kClosedSeconds);
+      });
     });
+    out_.end();
+  }
+
+  void retried_set() {
+    ++counts_.objects;
+    open(NFT_MSG_NEWSET, 0);
+    out_.text(NFTA_SET_TABLE, options_.table);
+    out_.text(NFTA_SET_NAME, kRetriedSet);
+    out_.u32_be(NFTA_SET_FLAGS, NFT_SET_EVAL | NFT_SET_TIMEOUT);
+    out_.u32_be(NFTA_SET_KEY_TYPE, concat(v4_ ? kTypeIpv4 : kTypeIpv6, kTypeService));
+    out_.u32_be(NFTA_SET_KEY_LEN, address_size() + 4);
+    const std::uint64_t timeout = htobe64(kRetriedMilliseconds);
+    out_.attribute(NFTA_SET_TIMEOUT, {reinterpret_cast<const std::uint8_t*>(&timeout), 8});
+    out_.nest(NFTA_SET_DESC, [this] { out_.u32_be(NFTA_SET_DESC_SIZE, kMaxRetried); });
+    out_.u32_be(NFTA_SET_ID, ++set_id_);
     out_.end();
   }
 
@@ -225,6 +253,7 @@ class SchemaWriter {
                                            .notes = slots_notes(options_.family, protocol)});
       set(set_name(Set::refused, protocol), {.key_type = service, .key_size = service_size});
     }
+    if (options_.syn_failover) retried_set();
     set(kHairpinSet,
         {.key_type = concat(address_type, address_type), .key_size = 2 * address_size});
     set(kBridgesSet, {.key_type = concat(kTypeIfindex, kTypeIfindex), .key_size = 8});
@@ -531,6 +560,75 @@ class SchemaWriter {
         match_conntrack(NFT_CT_STATE, 1U << (IP_CT_NEW + 1));  // NF_CT_STATE_BIT(IP_CT_NEW)
         jump(NFT_JUMP, "guard");
       });
+    }
+  }
+
+  void original(std::uint32_t key, std::uint32_t to) {
+    expression("ct", [&] {
+      out_.u32_be(NFTA_CT_KEY, key);
+      out_.u32_be(NFTA_CT_DREG, to);
+      out_.u8(NFTA_CT_DIRECTION, IP_CT_DIR_ORIGINAL);
+    });
+  }
+
+  /// A reset that answers a SYN: a client's first one is swallowed, where its Vip has another slot
+  /// to try. The client repeats its SYN after 1 s and is balanced anew; a second refusal it gets.
+  /// So a backend that has just died costs those who met it a second and not the connection.
+  void retry_chain() {
+    hook("retry", NF_INET_PRE_ROUTING, "filter", kRetryPriority);
+    rule("retry", [this] {
+      match_protocol(Protocol::tcp);
+      constexpr std::uint8_t kSynAndReset = 0x06;
+      constexpr std::uint8_t kReset = 0x04;
+      payload(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, kReg);
+      mask({&kSynAndReset, 1});
+      compare(NFT_CMP_EQ, {&kReset, 1});
+      expression("ct", [this] {
+        out_.u32_be(NFTA_CT_KEY, NFT_CT_DIRECTION);
+        out_.u32_be(NFTA_CT_DREG, kReg);
+      });
+      constexpr std::uint8_t kReply = IP_CT_DIR_REPLY;
+      compare(NFT_CMP_EQ, {&kReply, 1});
+      match_refused_service();
+      original(v4_ ? NFT_CT_SRC_IP : NFT_CT_SRC_IP6, kReg);
+      original(NFT_CT_PROTO_SRC, after_address());
+      expression("lookup", [this] {
+        out_.text(NFTA_LOOKUP_SET, kRetriedSet);
+        out_.u32_be(NFTA_LOOKUP_SREG, kReg);
+        out_.u32_be(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+      });
+      expression("dynset", [this] {
+        out_.text(NFTA_DYNSET_SET_NAME, kRetriedSet);
+        out_.u32_be(NFTA_DYNSET_OP, NFT_DYNSET_OP_ADD);
+        out_.u32_be(NFTA_DYNSET_SREG_KEY, kReg);
+      });
+      expression("immediate", [this] {
+        out_.u32_be(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+        out_.nest(NFTA_IMMEDIATE_DATA, [this] {
+          out_.nest(NFTA_DATA_VERDICT, [this] { out_.u32_be(NFTA_VERDICT_CODE, NF_DROP); });
+        });
+      });
+    });
+  }
+
+  /// Translated by us, never established, and of a Vip with more than one slot.
+  void match_refused_service() {
+    expression("ct", [this] {
+      out_.u32_be(NFTA_CT_KEY, NFT_CT_STATUS);
+      out_.u32_be(NFTA_CT_DREG, kReg);
+    });
+    const auto octets = [](const std::uint32_t& number) {
+      return netlink::Bytes{reinterpret_cast<const std::uint8_t*>(&number), sizeof number};
+    };
+    constexpr std::uint32_t kStatus = IPS_DST_NAT | IPS_ASSURED;
+    constexpr std::uint32_t kTranslated = IPS_DST_NAT;
+    mask(octets(kStatus));
+    compare(NFT_CMP_EQ, octets(kTranslated));
+    for (const Policy policy : kPolicies) {
+      original(v4_ ? NFT_CT_DST_IP : NFT_CT_DST_IP6, kReg);
+      original(NFT_CT_PROTO_DST, after_address());
+      lookup(set_name(Set::vips, Protocol::tcp), kReg);
+      compare(NFT_CMP_NEQ, octets(class_id({policy, 1})));
     }
   }
 
