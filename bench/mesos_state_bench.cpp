@@ -1,7 +1,5 @@
 // Parses a synthetic cluster, in /state's and in the operator API's spelling, and prints seconds
 // and megabytes. Usage: mesos_state_bench [tasks] [v0|v1|both]
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -9,6 +7,7 @@
 #include <ctime>
 #include <string>
 #include <string_view>
+#include <sys/resource.h>
 
 #include "mesos/core/master_state.hpp"
 
@@ -57,9 +56,9 @@ std::string status(std::size_t task, std::string_view state, std::string_view ex
 
 std::string v0_task(std::size_t task) {
   const std::size_t agent = task / kTasksPerAgent;
-  return R"({"id":"group_app)" + number(task / 4) +
-         ".instance-0ef76549-2630-11e8-af52-" + number(task) + R"(._app.1","name":"app)" +
-         number(task / 4) + R"(.group","framework_id":")" + framework_id(task % kFrameworks) +
+  return R"({"id":"group_app)" + number(task / 4) + ".instance-0ef76549-2630-11e8-af52-" +
+         number(task) + R"(._app.1","name":"app)" + number(task / 4) +
+         R"(.group","framework_id":")" + framework_id(task % kFrameworks) +
          R"(","executor_id":"","slave_id":")" + agent_id(agent) +
          R"(","state":"TASK_RUNNING","resources":{"cpus":0.1,"gpus":0,"mem":128.0,"disk":0,"ports":"[)" +
          std::to_string(31000 + task % 1000) + '-' + std::to_string(31000 + task % 1000) +
@@ -134,7 +133,9 @@ std::string v1_state(std::size_t tasks) {
   return out;
 }
 
-double megabytes(std::size_t octets) { return static_cast<double>(octets) / 1e6; }
+double megabytes(std::size_t octets) {
+  return static_cast<double>(octets) / 1e6;
+}
 
 double peak_rss() {
   rusage usage{};
@@ -155,7 +156,7 @@ int run(std::string_view what, std::string body, bool v1) {
   const std::size_t size = body.size();
   const double cpu_before = cpu_seconds();
   auto start = Clock::now();
-  auto snapshot = v1 ? parse_get_state(body) : parse_state(body);
+  auto snapshot = v1 ? parse_get_state(body) : consume_state(std::move(body));
   const double parse = seconds_since(start);
   const double cpu = cpu_seconds() - cpu_before;
   if (!snapshot || !snapshot->problems.empty()) {
@@ -167,9 +168,11 @@ int run(std::string_view what, std::string body, bool v1) {
   start = Clock::now();
   const Observation observation = state.take(*snapshot, Clock::now());
   const double take = seconds_since(start);
-  std::printf("%s: %zu tasks, %.1f MB: parse %.3f s (%.3f s of CPU), take %.6f s, peak %.0f MB (%.0f before)\n",
-              std::string{what}.c_str(), observation.tasks.size(), megabytes(size), parse, cpu, take,
-              peak_rss(), before);
+  std::printf(
+      "%s: %zu tasks, %.1f MB: parse %.3f s (%.3f s of CPU), take %.6f s, peak %.0f MB (%.0f "
+      "before)\n",
+      std::string{what}.c_str(), observation.tasks.size(), megabytes(size), parse, cpu, take,
+      peak_rss(), before);
 
   constexpr std::size_t events = 10'000;
   Problems problems;

@@ -3,7 +3,7 @@ muster_test(mesos_core_test LABEL unit
     unit/mesos/snapshot_test.cpp unit/mesos/vip_label_test.cpp
   DEPENDS muster::mesos::core)
 muster_test(mesos_io_test LABEL unit
-  SOURCES unit/mesos/observer_test.cpp
+  SOURCES unit/mesos/observer_test.cpp unit/mesos/resolver_test.cpp
   DEPENDS muster::mesos::io)
 
 # One entry in ctest, so that it can be reported as skipped where there are no recordings.

@@ -95,7 +95,7 @@ std::optional<TaskUpdated> ElementParser::task_updated(std::string_view json) {
   }
   update.key = {FrameworkId{*framework}, TaskId{*task}};
   update.state = *state;
-  update.status = status_from_json(status, "task " + in_quotes(*task), impl_->problems);
+  update.status = status_from_json(status, *task, impl_->problems);
   return update;
 }
 

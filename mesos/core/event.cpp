@@ -79,12 +79,11 @@ void read_subscribed(JsonScan& scan, SnapshotBuilder& builder) {
   });
 }
 
-}  // namespace
-
-Result<Event, ParseError> parse_event(std::string_view json, const KnownHosts& hosts) {
+/// All but the joining of a SUBSCRIBED event, whose parts are left in `builder`.
+Result<Event, ParseError> read_event(std::string_view json,
+                                     std::unique_ptr<SnapshotBuilder>& builder) {
   Event event;
   Parts parts;
-  std::unique_ptr<SnapshotBuilder> builder;  // only a SUBSCRIBED needs one
   JsonScan scan{json};
   const bool is_object = scan.object([&](std::string_view key) {
     if (key == "type") {
@@ -99,12 +98,28 @@ Result<Event, ParseError> parse_event(std::string_view json, const KnownHosts& h
   if (!is_object || !scan.finish()) return ParseError::not_json;
   event.type = type_label(parts.type);
   if (event.type != "SUBSCRIBED") {
+    builder.reset();
     read_content(parts, event);
-  } else if (builder) {
-    event.content = std::move(*builder).finish(hosts);
-  } else {
+  } else if (!builder) {
     event.problems.add("event", "SUBSCRIBED", "needs the member subscribed");
   }
+  return event;
+}
+
+}  // namespace
+
+Result<Event, ParseError> parse_event(std::string_view json, const KnownHosts& hosts) {
+  std::unique_ptr<SnapshotBuilder> builder;  // only a SUBSCRIBED needs one
+  auto event = read_event(json, builder);
+  if (event && builder) event->content = std::move(*builder).finish(hosts);
+  return event;
+}
+
+Result<Event, ParseError> consume_event(std::string json, const KnownHosts& hosts) {
+  std::unique_ptr<SnapshotBuilder> builder;
+  auto event = read_event(json, builder);
+  std::string{}.swap(json);
+  if (event && builder) event->content = std::move(*builder).finish(hosts);
   return event;
 }
 

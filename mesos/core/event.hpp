@@ -47,4 +47,7 @@ struct Event {
 /// it and goes on with the next record).
 Result<Event, ParseError> parse_event(std::string_view json, const KnownHosts& hosts = {});
 
+/// The same, but frees the text as soon as all is read.
+Result<Event, ParseError> consume_event(std::string json, const KnownHosts& hosts = {});
+
 }  // namespace muster::mesos

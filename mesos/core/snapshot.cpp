@@ -65,6 +65,27 @@ void read_state_member(std::string_view key, JsonScan& scan, SnapshotBuilder& bu
   }
 }
 
+std::optional<ParseError> read_state(std::string_view json, SnapshotBuilder& builder) {
+  JsonScan scan{json};
+  Self self;
+  bool known_shape = false;
+  const bool is_object = scan.object([&](std::string_view key) {
+    known_shape = known_shape || key == "frameworks" || key == "slaves";
+    read_state_member(key, scan, builder, self);
+  });
+  if (!is_object || !scan.finish()) return ParseError::not_json;
+  if (!known_shape) return ParseError::unexpected_shape;
+  if (!self.has_slaves && self.pid.starts_with("\"slave")) {
+    std::string agent{"{\"id\":"};
+    agent.append(self.id).append(",\"hostname\":").append(self.hostname);
+    agent.append(",\"pid\":").append(self.pid).append("}");
+    builder.add_agent(agent);
+  }
+  const bool is_master = self.pid.starts_with("\"master");
+  if (is_master && (self.leader == "null" || self.leader != self.pid)) builder.set_not_leading();
+  return std::nullopt;
+}
+
 }  // namespace
 
 void read_get_state(JsonScan& scan, SnapshotBuilder& builder) {
@@ -92,26 +113,15 @@ void read_get_state(JsonScan& scan, SnapshotBuilder& builder) {
 
 Result<Snapshot, ParseError> parse_state(std::string_view json, const KnownHosts& hosts) {
   SnapshotBuilder builder;
-  JsonScan scan{json};
-  Self self;
-  bool known_shape = false;
-  const bool is_object = scan.object([&](std::string_view key) {
-    known_shape = known_shape || key == "frameworks" || key == "slaves";
-    read_state_member(key, scan, builder, self);
-  });
-  if (!is_object || !scan.finish()) return ParseError::not_json;
-  if (!known_shape) return ParseError::unexpected_shape;
-  if (!self.has_slaves && self.pid.starts_with("\"slave")) {
-    std::string agent{"{\"id\":"};
-    agent.append(self.id).append(",\"hostname\":").append(self.hostname);
-    agent.append(",\"pid\":").append(self.pid).append("}");
-    builder.add_agent(agent);
-  }
-  const bool names_leader = self.leader != "null";
-  const bool is_master = self.pid.starts_with("\"master");
-  Snapshot snapshot = std::move(builder).finish(hosts);
-  snapshot.not_leading = is_master && (!names_leader || self.leader != self.pid);
-  return snapshot;
+  if (const auto error = read_state(json, builder)) return *error;
+  return std::move(builder).finish(hosts);
+}
+
+Result<Snapshot, ParseError> consume_state(std::string json, const KnownHosts& hosts) {
+  SnapshotBuilder builder;
+  if (const auto error = read_state(json, builder)) return *error;
+  std::string{}.swap(json);
+  return std::move(builder).finish(hosts);
 }
 
 Result<Snapshot, ParseError> parse_get_state(std::string_view json, const KnownHosts& hosts) {

@@ -51,6 +51,10 @@ struct Snapshot {
 /// is parsed by itself.
 Result<Snapshot, ParseError> parse_state(std::string_view json, const KnownHosts& hosts = {});
 
+/// The same, but frees the text as soon as all is read: what is then built from it is nearly as
+/// large.
+Result<Snapshot, ParseError> consume_state(std::string json, const KnownHosts& hosts = {});
+
 /// Parses the answer to the operator API's GET_STATE. The same guarantees.
 Result<Snapshot, ParseError> parse_get_state(std::string_view json, const KnownHosts& hosts = {});
 

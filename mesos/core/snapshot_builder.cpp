@@ -1,7 +1,6 @@
 #include "mesos/core/snapshot_builder.hpp"
 
-#include <algorithm>
-#include <iterator>
+#include <utility>
 
 namespace muster::mesos {
 
@@ -12,9 +11,18 @@ bool SnapshotBuilder::fits(std::size_t size, std::size_t max, std::string_view w
   return false;
 }
 
+/// A task that is named twice counts where it is not terminal.
 void SnapshotBuilder::add_task(std::string_view json) {
-  if (!fits(tasks_.size(), kMaxTasks, "tasks")) return;
-  if (auto task = elements_.task(json)) tasks_.push_back(std::move(*task));
+  if (!fits(task_count_ + gone_.size(), kMaxTasks, "tasks")) return;
+  auto task = elements_.task(json);
+  if (!task) return;
+  auto& [key, info] = *task;
+  if (is_terminal(info.state)) {
+    gone_.insert_or_assign(std::move(key), gone_reason(info.state));
+    return;
+  }
+  auto& tasks = snapshot_.tables.tasks[std::move(key.framework)];
+  if (tasks.insert_or_assign(std::move(key.task), std::move(info)).second) ++task_count_;
 }
 
 void SnapshotBuilder::add_agent(std::string_view json) {
@@ -70,39 +78,19 @@ Snapshot SnapshotBuilder::finish(const KnownHosts& hosts) && {
                              "should end in \"@address:port\"");
     }
   }
-  put_tasks();
+  for (const auto& [key, reason] : gone_) {
+    const auto tasks = snapshot_.tables.tasks.find(key.framework);
+    if (tasks == snapshot_.tables.tasks.end() || !tasks->second.contains(key.task)) {
+      out.tasks_gone.push_back({key, reason});
+    }
+  }
   join_tasks();
   return std::move(snapshot_);
 }
 
-/// Into the table, in order; a task that is named twice counts where it is not terminal.
-void SnapshotBuilder::put_tasks() {
-  std::stable_sort(tasks_.begin(), tasks_.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (auto task = tasks_.begin(); task != tasks_.end();) {
-    const auto same_end = std::find_if(std::next(task), tasks_.end(), [&](const auto& other) {
-      return other.first != task->first;
-    });
-    const auto live = std::find_if(
-        task, same_end, [](const auto& candidate) { return !is_terminal(candidate.second.state); });
-    if (live == same_end) {
-      const GoneReason reason = gone_reason(task->second.state);
-      snapshot_.observation.tasks_gone.push_back({std::move(task->first), reason});
-    } else {
-      auto& of_framework = snapshot_.tables.tasks[live->first.framework];
-      of_framework.emplace_hint(of_framework.end(), std::move(live->first.task),
-                                std::move(live->second));
-    }
-    task = same_end;
-  }
-  tasks_ = {};
-}
-
 void SnapshotBuilder::join_tasks() {
   Tables& tables = snapshot_.tables;
-  std::size_t count = 0;
-  for (const auto& [framework, tasks] : tables.tasks) count += tasks.size();
-  snapshot_.observation.tasks.reserve(count);
+  snapshot_.observation.tasks.reserve(task_count_);
   for (auto& [framework_id, tasks] : tables.tasks) {
     const auto framework = tables.frameworks.find(framework_id);
     for (auto at = tasks.begin(); at != tasks.end();) {

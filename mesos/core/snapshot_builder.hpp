@@ -1,9 +1,9 @@
 #pragma once
 
+#include <cstddef>
+#include <map>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "mesos/core/elements.hpp"
 #include "mesos/core/json_scan.hpp"
@@ -25,18 +25,19 @@ class SnapshotBuilder {
   void add_framework(std::string_view json);
   void set_leader(std::string_view json);
   void set_leader_hostname(std::string_view json);
+  void set_not_leading() { snapshot_.not_leading = true; }
   void set_heartbeat(std::string_view json);
 
   Snapshot finish(const KnownHosts& hosts) &&;
 
  private:
   bool fits(std::size_t size, std::size_t max, std::string_view what);
-  void put_tasks();
   void join_tasks();
 
   Snapshot snapshot_;
   ElementParser elements_{snapshot_.problems};
-  std::vector<std::pair<TaskKey, TaskInfo>> tasks_;
+  std::map<TaskKey, GoneReason> gone_;
+  std::size_t task_count_ = 0;
   std::string leader_;
   std::string leader_hostname_;
 };

@@ -43,10 +43,7 @@ Task make_task(const TaskKey& key, const TaskInfo& info, const Agent& agent,
   }
   task.host_ports = info.host_ports;
   if (!info.ports.empty() || !info.indexed_vips.empty()) {
-    const std::string where = problems == nullptr ? std::string{}
-                                                  : "task " + in_quotes(key.task.str()) + " of " +
-                                                        in_quotes(framework.name);
-    task.ports = make_ports(info, agent.addresses, framework.name, where, problems);
+    task.ports = make_ports(info, agent.addresses, framework.name, key.task.str(), problems);
   }
   return task;
 }

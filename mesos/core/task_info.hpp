@@ -96,7 +96,7 @@ Task make_task(const TaskKey& key, const TaskInfo& info, const Agent& agent,
 /// The ports of a task with their endpoints and VIPs: mappings, `vip_port<N>` and discovery
 /// brought together, by the rules of dcos_net_mesos_listener.
 std::vector<TaskPort> make_ports(const TaskInfo& info, const std::vector<IpAddress>& agent,
-                                 const std::string& framework_name, const std::string& where,
+                                 const std::string& framework_name, const std::string& task_id,
                                  Problems* problems);
 
 }  // namespace muster::mesos

@@ -46,7 +46,7 @@ std::string lower_cased(std::string_view text) {
 /// One task's parts, with what a Problem needs to name it.
 class TaskReader {
  public:
-  TaskReader(const std::string& where, Problems& problems) : where_{where}, problems_{problems} {}
+  TaskReader(std::string_view id, Problems& problems) : id_{id}, problems_{problems} {}
 
   void read_discovery(dom::object task, TaskInfo& info);
   void read_resources(dom::object task, TaskInfo& info);
@@ -58,21 +58,24 @@ class TaskReader {
  private:
   void read_port(dom::object port, std::size_t index, TaskInfo& info);
   void read_port_label(DeclaredPort& port, std::string_view key, std::string_view value,
-                       const std::string& where);
+                       std::size_t index);
   void read_range_text(std::string_view text, TaskInfo& info);
   void add_range(std::uint64_t begin, std::uint64_t end, TaskInfo& info);
   void read_networks(dom::object holder, StatusInfo& status);
   void read_address(std::string_view text, std::string_view network, StatusInfo& status);
   void read_mappings(dom::object holder, std::vector<PortMapping>& out);
+  // Texts for Problems are made when there is one: nearly no task has any.
+  std::string where() const { return "task " + in_quotes(id_); }
+  std::string where(std::size_t port) const { return where() + ", port " + std::to_string(port); }
   void limit(std::string_view what, std::size_t max) {
-    problems_.add("limit", where_,
+    problems_.add("limit", where(),
                   std::string{what} + ": only the first " + std::to_string(max) + " are taken");
   }
   /// Visits `list` up to `max` elements that are objects.
   template <class Visit>
   void each(dom::array list, std::string_view what, std::size_t max, Visit visit);
 
-  const std::string& where_;
+  std::string_view id_;
   Problems& problems_;
 };
 
@@ -85,7 +88,7 @@ void TaskReader::each(dom::array list, std::string_view what, std::size_t max, V
     if (element.get(object) == simdjson::SUCCESS) {
       visit(object, index);
     } else {
-      problems_.add("task", where_, std::string{what} + ": an entry is not an object");
+      problems_.add("task", where(), std::string{what} + ": an entry is not an object");
     }
     ++index;
   }
@@ -106,8 +109,7 @@ void TaskReader::read_port(dom::object port, std::size_t index, TaskInfo& info) 
   if (number == std::uint64_t{0}) return;  // Marathon's "any port", before there is one
   const auto valid = number ? Port::from(*number) : std::nullopt;
   if (!valid) {
-    problems_.add("port", where_ + ", port " + std::to_string(index),
-                  "needs a number from 1 to 65535");
+    problems_.add("port", where(index), "needs a number from 1 to 65535");
     return;
   }
   DeclaredPort declared{.name = std::string{text_member(port, "name").substr(0, kMaxText)},
@@ -118,19 +120,19 @@ void TaskReader::read_port(dom::object port, std::size_t index, TaskInfo& info) 
                         .vip_values = {}};
   dom::array labels;
   if (list(port, "labels", labels)) {
-    const std::string where = where_ + ", port " + std::to_string(index);
     each(labels, "port labels", kMaxLabels, [&](dom::object label, std::size_t) {
-      read_port_label(declared, text_member(label, "key"), text_member(label, "value"), where);
+      read_port_label(declared, text_member(label, "key"), text_member(label, "value"), index);
     });
   }
   info.ports.push_back(std::move(declared));
 }
 
 void TaskReader::read_port_label(DeclaredPort& port, std::string_view key, std::string_view value,
-                                 const std::string& where) {
+                                 std::size_t index) {
   if (is_vip_key(key)) {
     if (port.vip_values.size() == kMaxVipsPerPort) {
-      problems_.add("limit", where, "more than " + std::to_string(kMaxVipsPerPort) + " VIP labels");
+      problems_.add("limit", where(index),
+                    "more than " + std::to_string(kMaxVipsPerPort) + " VIP labels");
     } else {
       port.vip_values.emplace_back(value.substr(0, kMaxVipValue + 1));
     }
@@ -142,7 +144,7 @@ void TaskReader::read_port_label(DeclaredPort& port, std::string_view key, std::
                                               : PortScope::undeclared;
     const bool contradicts = port.scope != PortScope::undeclared && port.scope != scope;
     if (scope == PortScope::undeclared || contradicts) {
-      problems_.add("port", where,
+      problems_.add("port", where(index),
                     "label network-scope is " + in_quotes(value) +
                         (contradicts ? " too" : "; it can be \"host\" or \"container\""));
     } else {
@@ -203,7 +205,7 @@ void TaskReader::read_range_text(std::string_view text, TaskInfo& info) {
 
 void TaskReader::add_range(std::uint64_t begin, std::uint64_t end, TaskInfo& info) {
   if (!Port::from(begin) || !Port::from(end) || begin > end) {
-    problems_.add("resources", where_, "a range of ports must be two ports from 1 to 65535");
+    problems_.add("resources", where(), "a range of ports must be two ports from 1 to 65535");
     return;
   }
   for (std::uint64_t number = begin; number <= end; ++number) {
@@ -239,7 +241,7 @@ void TaskReader::read_mappings(dom::object holder, std::vector<PortMapping>& out
     const auto outside = Port::from(whole_number(mapping, "host_port").value_or(0));
     const auto inside = Port::from(whole_number(mapping, "container_port").value_or(0));
     if (!outside || !inside) {
-      problems_.add("port", where_, "a port mapping needs host_port and container_port, 1-65535");
+      problems_.add("port", where(), "a port mapping needs host_port and container_port, 1-65535");
       return;
     }
     const std::string protocol = lower_cased(text_member(mapping, "protocol").substr(0, kMaxText));
@@ -256,13 +258,16 @@ void TaskReader::read_statuses(dom::object task, TaskInfo& info) {
   if (task["statuses"].get(statuses) != simdjson::SUCCESS) return;
   // By time; where that is equal or absent the later one is the newer.
   std::vector<std::pair<double, StatusInfo>> by_time;
+  by_time.reserve(std::min(statuses.size(), kMaxStatuses));
   each(statuses, "statuses", kMaxStatuses, [&](dom::object status, std::size_t) {
     double timestamp = 0;
     if (status["timestamp"].get(timestamp) != simdjson::SUCCESS) timestamp = 0;
     by_time.emplace_back(timestamp, read_status(status));
   });
-  std::stable_sort(by_time.begin(), by_time.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  const auto older = [](const auto& a, const auto& b) { return a.first < b.first; };
+  if (!std::is_sorted(by_time.begin(), by_time.end(), older)) {
+    std::stable_sort(by_time.begin(), by_time.end(), older);
+  }
   for (auto& [timestamp, status] : by_time) merge_status(info, std::move(status));
 }
 
@@ -272,7 +277,10 @@ StatusInfo TaskReader::read_status(dom::object status) {
   bool healthy = false;
   if (status["healthy"].get(healthy) == simdjson::SUCCESS) out.healthy = healthy;
   dom::object container;
-  if (member(status, "container_status", container)) read_networks(container, out);
+  // While a task starts these are the agent's; merge_status() takes those of RUNNING only.
+  if (out.state == TaskState::running && member(status, "container_status", container)) {
+    read_networks(container, out);
+  }
   return out;
 }
 
@@ -300,7 +308,7 @@ void TaskReader::read_address(std::string_view text, std::string_view network, S
   // CNI leaves the prefix length at IPv6 addresses, and "protocol" says IPv4 where it was not set.
   const auto address = IpAddress::parse(text.substr(0, text.find('/')));
   if (!address || !address->is_unicast()) {
-    problems_.add("address", where_, in_quotes(text) + " is no address of a container");
+    problems_.add("address", where(), in_quotes(text) + " is no address of a container");
   } else if (status.addresses.size() == kMaxAddresses) {
     limit("addresses", kMaxAddresses);
   } else {
@@ -323,7 +331,7 @@ void TaskReader::read_labels(dom::object task, TaskInfo& info) {
     const std::string_view value = text_member(label, "value").substr(0, kMaxVipValue + 1);
     const bool udp = value.starts_with("udp://");
     if (parsed.ec != std::errc{} || parsed.ptr != end || (!udp && !value.starts_with("tcp://"))) {
-      problems_.add("vip_label", where_,
+      problems_.add("vip_label", where(),
                     "label " + in_quotes(raw) + ": " + in_quotes(value) +
                         " should read vip_port<N>: tcp://<vip> or udp://<vip>");
     } else if (info.indexed_vips.size() < kMaxPorts) {
@@ -364,8 +372,8 @@ std::optional<TaskState> state_member(dom::object object, std::string_view key) 
   return parse_task_state(text_member(object, key));
 }
 
-StatusInfo status_from_json(dom::object status, const std::string& where, Problems& problems) {
-  return TaskReader{where, problems}.read_status(status);
+StatusInfo status_from_json(dom::object status, std::string_view task, Problems& problems) {
+  return TaskReader{task, problems}.read_status(status);
 }
 
 std::optional<std::pair<TaskKey, TaskInfo>> task_from_json(dom::object task, Problems& problems) {
@@ -375,10 +383,9 @@ std::optional<std::pair<TaskKey, TaskInfo>> task_from_json(dom::object task, Pro
   if (!agent) agent = id_member(task, "slave_id");
   auto framework = id_member(task, "framework_id");
   const auto state = state_member(task, "state");
-  const std::string where = id ? "task " + in_quotes(*id) : std::string{"one task"};
   const std::string_view name = text_member(task, "name");
   if (!id || !agent || !framework || !state || name.size() > kMaxText) {
-    problems.add("task", where,
+    problems.add("task", id ? "task " + in_quotes(*id) : std::string{"one task"},
                  "needs its id, framework id, agent id, a name and a state that Mesos has");
     return std::nullopt;
   }
@@ -389,7 +396,7 @@ std::optional<std::pair<TaskKey, TaskInfo>> task_from_json(dom::object task, Pro
   if (!is_terminal(*state)) {
     dom::object health_check;
     info.has_health_check = member(task, "health_check", health_check);
-    TaskReader reader{where, problems};
+    TaskReader reader{*id, problems};
     reader.read_discovery(task, info);
     reader.read_resources(task, info);
     reader.read_container(task, info);

@@ -20,7 +20,8 @@ std::optional<TaskState> state_member(simdjson::dom::object object, std::string_
 
 std::optional<std::pair<TaskKey, TaskInfo>> task_from_json(simdjson::dom::object task,
                                                            Problems& problems);
-StatusInfo status_from_json(simdjson::dom::object status, const std::string& where,
+/// `task` is its id, for Problems.
+StatusInfo status_from_json(simdjson::dom::object status, std::string_view task,
                             Problems& problems);
 
 }  // namespace muster::mesos

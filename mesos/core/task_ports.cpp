@@ -17,11 +17,11 @@ struct Draft {
 class PortJoiner {
  public:
   PortJoiner(const TaskInfo& info, const std::vector<IpAddress>& agent,
-             const std::string& framework_name, const std::string& where, Problems* problems)
+             const std::string& framework_name, const std::string& task_id, Problems* problems)
       : info_{info},
         agent_{agent},
         framework_name_{framework_name},
-        where_{where},
+        task_id_{task_id},
         problems_{problems},
         // A pod's mappings are not in its own container but in its statuses.
         mappings_{info.container_mappings.empty() ? info.status_mappings : info.container_mappings},
@@ -69,10 +69,10 @@ class PortJoiner {
                 std::nullopt, vip_protocols(declared.protocol)};
     locate(draft, declared.scope);
     draft.port.endpoints = endpoints(draft, declared.network_name);
-    const std::string where =
-        problems_ == nullptr ? std::string{} : where_ + ", port " + std::to_string(drafts_.size());
+    const std::size_t index = drafts_.size();
     for (const std::string& value : declared.vip_values) {
-      for (const Protocol protocol : draft.protocols) add_vip(draft, value, protocol, where);
+      for (const Protocol protocol : draft.protocols)
+        add_vip(draft, value, protocol, ", port ", index);
     }
     drafts_.push_back(std::move(draft));
   }
@@ -123,30 +123,33 @@ class PortJoiner {
     return out;
   }
 
-  void add_vip(Draft& draft, const std::string& value, Protocol protocol,
-               const std::string& where) const {
+  std::string where(const char* part, std::size_t index) const {
+    return "task " + in_quotes(task_id_) + " of " + in_quotes(framework_name_) + part +
+           std::to_string(index);
+  }
+
+  void add_vip(Draft& draft, const std::string& value, Protocol protocol, const char* part,
+               std::size_t index) const {
     const auto vip = parse_vip_value(value, protocol, framework_name_);
     if (vip) {
       draft.port.vips.push_back(*vip);
     } else if (problems_ != nullptr) {
-      problems_->add("vip_label", where,
+      problems_->add("vip_label", where(part, index),
                      "VIP label " + in_quotes(value) + ": " + std::string{to_string(vip.error())});
     }
   }
 
   void add_indexed(const IndexedVip& vip) {
-    const std::string where = problems_ == nullptr
-                                  ? std::string{}
-                                  : where_ + ", label vip_port" + std::to_string(vip.index);
     if (vip.index >= info_.host_ports.size()) {
       if (problems_ != nullptr) {
-        problems_->add("vip_label", where,
+        problems_->add("vip_label", where(", label vip_port", vip.index),
                        "the task has " + std::to_string(info_.host_ports.size()) +
                            " ports in its resources; they count from 0");
       }
       return;
     }
-    add_vip(draft_of(info_.host_ports[vip.index], vip.protocol), vip.value, vip.protocol, where);
+    add_vip(draft_of(info_.host_ports[vip.index], vip.protocol), vip.value, vip.protocol,
+            ", label vip_port", vip.index);
   }
 
   Draft& draft_of(Port host_port, Protocol protocol) {
@@ -170,7 +173,7 @@ class PortJoiner {
   const TaskInfo& info_;
   const std::vector<IpAddress>& agent_;
   const std::string& framework_name_;
-  const std::string& where_;
+  const std::string& task_id_;
   Problems* problems_;
   const std::vector<PortMapping>& mappings_;
   const bool host_network_;
@@ -180,9 +183,9 @@ class PortJoiner {
 }  // namespace
 
 std::vector<TaskPort> make_ports(const TaskInfo& info, const std::vector<IpAddress>& agent,
-                                 const std::string& framework_name, const std::string& where,
+                                 const std::string& framework_name, const std::string& task_id,
                                  Problems* problems) {
-  return PortJoiner{info, agent, framework_name, where, problems}.join();
+  return PortJoiner{info, agent, framework_name, task_id, problems}.join();
 }
 
 }  // namespace muster::mesos

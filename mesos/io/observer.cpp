@@ -388,8 +388,8 @@ asio::awaitable<bool> Observer::Impl::take_record(std::string record, std::optio
   if (octets <= kMaxInlineRecord) {
     event = parse_event(record, state_.hosts());
   } else {
-    auto parse = [text = std::move(record), hosts = state_.hosts()] {
-      return parse_event(text, hosts);
+    auto parse = [text = std::move(record), hosts = state_.hosts()]() mutable {
+      return consume_event(std::move(text), hosts);
     };
     // Each step by itself: GCC 12 destroys a lambda inside a co_await expression twice.
     auto parsing = on_worker<Result<Event, ParseError>>(workers_, std::move(parse));
@@ -474,8 +474,8 @@ asio::awaitable<Ending> Observer::Impl::poll_once(Target target) {
   if (!broken.empty()) co_return Ending{.error = sentence(url, broken)};
   const std::size_t octets = body.size();
   const TimePoint begun = Clock::now();
-  auto parse = [text = std::move(body), hosts = state_.hosts()] {
-    return parse_state(text, hosts);
+  auto parse = [text = std::move(body), hosts = state_.hosts()]() mutable {
+    return consume_state(std::move(text), hosts);
   };
   auto parsing = on_worker<Result<Snapshot, ParseError>>(workers_, std::move(parse));
   auto snapshot = co_await std::move(parsing);
