@@ -96,9 +96,21 @@ int command_ps(const std::string& name, bool as_json) {
 
 int command_wait(const std::string& name, unsigned seconds, bool apps_only) {
   Terminal terminal;
-  const ControlAnswer answer = ControlClient{name}.call(
-      {{"command", "wait"}, {"seconds", seconds}, {"apps", apps_only}},
-      [&](const std::string& why) { terminal.status("waiting: " + why); });
+  ControlClient client = [&] {
+    // A script that has just started the cluster in the background is quicker than that.
+    for (unsigned tenth = 0;; ++tenth) {
+      try {
+        return ControlClient{name};
+      } catch (const std::runtime_error&) {
+        if (tenth >= seconds * 10) throw;
+      }
+      terminal.status("waiting: the cluster is not there yet");
+      ::usleep(100'000);
+    }
+  }();
+  const ControlAnswer answer =
+      client.call({{"command", "wait"}, {"seconds", seconds}, {"apps", apps_only}},
+                  [&](const std::string& why) { terminal.status("waiting: " + why); });
   terminal.settle(text(answer.body, "said") + " (" + terminal.age() + ")");
   return 0;
 }

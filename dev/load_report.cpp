@@ -12,6 +12,9 @@ namespace muster::dev {
 
 namespace {
 
+// In the text; the JSON has LoadReport::kShownFailures.
+constexpr std::size_t kShownLines = 5;
+
 std::string_view name_of(LoadFailure failure) {
   switch (failure) {
     case LoadFailure::dns: return "dns";
@@ -100,6 +103,7 @@ std::string LoadReport::text() const {
   std::string out = aligned(rows, "");
   rows.clear();
   for (const LoadResult& one : first_failures_) {
+    if (rows.size() == kShownLines) break;
     rows.push_back({clock_time(one.wall_seconds), printed("+%.3f s", one.at_seconds),
                     std::string{name_of(*one.failure)},
                     one.connected ? "after connect" : "before connect", one.remote,

@@ -29,8 +29,8 @@ struct LoadResult {
   /// TCP: the handshake was done. A failure after that happened to a request some instance had
   /// accepted: "already inside".
   bool connected = false;
-  std::string task;    // who answered
-  std::string remote;  // "11.0.0.1:80"
+  std::string task{};    // who answered
+  std::string remote{};  // "11.0.0.1:80"
   std::uint16_t local_port = 0;
   double wall_seconds = 0;  // since 1970
 };
