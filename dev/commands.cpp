@@ -3,14 +3,14 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <stdexcept>
-
-#include <boost/json/serialize.hpp>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdexcept>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <boost/json/serialize.hpp>
 
 #include "dev/control.hpp"
 #include "dev/terminal.hpp"
@@ -74,8 +74,7 @@ int command_ps(const std::string& name, bool as_json) {
   }
   std::printf("cluster %s, up %s, master %s\n\n", text(answer.body, "name").c_str(),
               text(answer.body, "age").c_str(), text(answer.body, "master").c_str());
-  std::vector<std::vector<std::string>> rows{
-      {"NODE", "ADDRESS", "IPV6", "MUSTER", "READY", "PID"}};
+  std::vector<std::vector<std::string>> rows{{"NODE", "ADDRESS", "IPV6", "MUSTER", "READY", "PID"}};
   for (const json::value& value : answer.body.at("nodes").as_array()) {
     const json::object& node = value.as_object();
     rows.push_back({text(node, "node"), text(node, "address"), text(node, "address6"),
@@ -135,9 +134,10 @@ int command_logs(const std::string& name, const std::string& which, bool follow)
 
 int command_exec(const std::string& name, unsigned node, bool container,
                  const std::vector<std::string>& argv) {
-  const ControlAnswer answer = ControlClient{name}.call(
-      {{"command", "exec"}, {"node", node}, {"container", container}});
-  if (answer.descriptors.size() != 4) throw std::runtime_error{"the node's namespaces did not come"};
+  const ControlAnswer answer =
+      ControlClient{name}.call({{"command", "exec"}, {"node", node}, {"container", container}});
+  if (answer.descriptors.size() != 4)
+    throw std::runtime_error{"the node's namespaces did not come"};
   char directory[4096];
   if (::getcwd(directory, sizeof directory) == nullptr) std::strcpy(directory, "/");
   if (::setns(answer.descriptors[0].get(), CLONE_NEWPID) != 0) {
@@ -172,8 +172,7 @@ int command_scale(const std::string& name, const std::string& app, unsigned inst
   return say(name, {{"command", "scale"}, {"app", app}, {"instances", instances}});
 }
 
-int command_node(const std::string& name, const std::string& command, unsigned node,
-                 bool restart) {
+int command_node(const std::string& name, const std::string& command, unsigned node, bool restart) {
   return say(name, {{"command", command}, {"node", node}, {"restart", restart}});
 }
 

@@ -1,6 +1,6 @@
-#include <doctest/doctest.h>
-
 #include "dev/app.hpp"
+
+#include <doctest/doctest.h>
 
 using namespace muster::dev;
 
@@ -43,8 +43,7 @@ TEST_CASE("what is wrong in an app definition is named with its place") {
        "/portDefinitions/0/protocol", "udp,tcp"},
       {"protocol comma", R"({"id":"/a","cmd":"x","portDefinitions":[{"protocol":"tcp,"}]})",
        "/portDefinitions/0/protocol", "udp,tcp"},
-      {"a label's value",
-       R"({"id":"/a","cmd":"x","portDefinitions":[{"labels":{"VIP_0":80}}]})",
+      {"a label's value", R"({"id":"/a","cmd":"x","portDefinitions":[{"labels":{"VIP_0":80}}]})",
        "/portDefinitions/0/labels/VIP_0", "expected a string, not 80"},
       {"a label without one", R"({"id":"/a","cmd":"x","labels":{"k":null}})", "/labels",
        "\"k\" has no value"},
@@ -60,8 +59,8 @@ TEST_CASE("what is wrong in an app definition is named with its place") {
        R"({"id":"/a","cmd":"x","networks":[{"mode":"container/bridge"}],"portDefinitions":[],
            "container":{"portMappings":[]}})",
        "/portDefinitions", "not both"},
-      {"two networks",
-       R"({"id":"/a","cmd":"x","networks":[{"name":"a"},{"name":"b"}]})", "/networks/1", "one"},
+      {"two networks", R"({"id":"/a","cmd":"x","networks":[{"name":"a"},{"name":"b"}]})",
+       "/networks/1", "one"},
       {"a mode", R"({"id":"/a","cmd":"x","networks":[{"mode":"bridge"}]})", "/networks/0/mode",
        "container/bridge"},
       {"a container's type", R"({"id":"/a","cmd":"x","container":{"type":"LXC"}})",
@@ -132,7 +131,9 @@ TEST_CASE("ports mean what they mean to Marathon") {
     REQUIRE(all.size() == 1);
     CHECK(all[0].name == "default");
   }
-  SUBCASE("none wanted") { CHECK(ports(R"(, "portDefinitions": [])").empty()); }
+  SUBCASE("none wanted") {
+    CHECK(ports(R"(, "portDefinitions": [])").empty());
+  }
   SUBCASE("a number without requirePorts is a service port") {
     CHECK_FALSE(ports(R"(, "portDefinitions": [{"port": 10000}])")[0].fixed_host_port);
     CHECK(ports(R"(, "requirePorts": true, "ports": [8080])")[0].fixed_host_port == 8080);

@@ -1,4 +1,4 @@
-#include <doctest/doctest.h>
+#include "dev/http_server.hpp"
 
 #include <chrono>
 #include <memory>
@@ -16,9 +16,9 @@
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <boost/beast/zlib/inflate_stream.hpp>
+#include <doctest/doctest.h>
 
 #include "base/io/task_group.hpp"
-#include "dev/http_server.hpp"
 
 namespace asio = boost::asio;
 namespace http = boost::beast::http;
@@ -78,7 +78,9 @@ class Served {
   std::thread thread_;
 };
 
-void send(tcp::socket& socket, const std::string& text) { asio::write(socket, asio::buffer(text)); }
+void send(tcp::socket& socket, const std::string& text) {
+  asio::write(socket, asio::buffer(text));
+}
 
 std::string ask(const std::string& target, const std::string& headers = "") {
   return "GET " + target + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n";
@@ -98,7 +100,8 @@ TEST_CASE("requests sent together are answered in order on one connection") {
   tcp::socket socket = served.connect();
   send(socket, ask("/a") + ask("/long") + "HEAD /b HTTP/1.1\r\nHost: x\r\n\r\n");
   boost::beast::flat_buffer buffer;
-  for (const std::string& body : {std::string{"GET"}, std::string(5000, 'x'), std::string{"HEAD"}}) {
+  for (const std::string& body :
+       {std::string{"GET"}, std::string(5000, 'x'), std::string{"HEAD"}}) {
     http::response<http::string_body> response;
     http::read(socket, buffer, response);
     CHECK(response.result_int() == 200);

@@ -1,9 +1,9 @@
-#include <doctest/doctest.h>
+#include "dev/load.hpp"
 
 #include <boost/json/parse.hpp>
+#include <doctest/doctest.h>
 
 #include "dev/dns_query.hpp"
-#include "dev/load.hpp"
 #include "dev/load_report.hpp"
 
 using namespace muster;
@@ -53,13 +53,15 @@ TEST_CASE("answers cut short or not ours are not believed") {
 
 TEST_CASE("nameservers are read as glibc reads them") {
   CHECK(nameservers("").front().to_string() == "127.0.0.1");
-  CHECK(nameservers("nameserver\nnameservers 1.2.3.4\n# nameserver 9.9.9.9\n").front().to_string() ==
-        "127.0.0.1");
+  CHECK(
+      nameservers("nameserver\nnameservers 1.2.3.4\n# nameserver 9.9.9.9\n").front().to_string() ==
+      "127.0.0.1");
   const auto two = nameservers("search x\nnameserver \t10.66.0.1 # mine\nnameserver fd66::1");
   REQUIRE(two.size() == 2);
   CHECK(two[1].to_string() == "fd66::1");
   CHECK(nameservers("nameserver 1.1.1.1\nnameserver 1.1.1.2\nnameserver 1.1.1.3\n"
-                    "nameserver 1.1.1.4\n").size() == 3);
+                    "nameserver 1.1.1.4\n")
+            .size() == 3);
 }
 
 TEST_CASE("targets that are none are refused") {

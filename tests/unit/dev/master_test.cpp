@@ -1,6 +1,6 @@
-#include <doctest/doctest.h>
-
 #include <algorithm>
+
+#include <doctest/doctest.h>
 
 #include "dev/json_writer.hpp"
 #include "dev/master_api.hpp"
@@ -14,7 +14,8 @@ namespace {
 
 std::vector<std::string> types(const std::vector<std::string>& events) {
   std::vector<std::string> out;
-  for (const std::string& event : events) out.push_back(word(json::parse(event).as_object(), "type"));
+  for (const std::string& event : events)
+    out.push_back(word(json::parse(event).as_object(), "type"));
   return out;
 }
 
@@ -71,8 +72,7 @@ TEST_CASE("a master answers each wrong call as Mesos does") {
   const ApiResponse refused = answer(request, life.master, std::nullopt);
   CHECK(refused.status == 405);
   CHECK(refused.headers.at(0) == std::pair<std::string, std::string>{"Allow", "POST"});
-  CHECK(refused.body ==
-        "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'.");
+  CHECK(refused.body == "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'.");
   CHECK(status(call("{")) == 400);
   CHECK(status(call("[]")) == 400);
   CHECK(status(call("{}")) == 400);
@@ -140,8 +140,7 @@ TEST_CASE("a restarted master knows its agents again one by one") {
   CHECK(list(state, "recovered_slaves").size() == 1);
   CHECK(list(state, "frameworks").empty());
   const json::object v1 = json::parse(v1_get_state(life.master)).as_object();
-  const json::object& agents =
-      v1.at("get_state").as_object().at("get_agents").as_object();
+  const json::object& agents = v1.at("get_state").as_object().at("get_agents").as_object();
   REQUIRE(list(agents, "recovered_agents").size() == 1);
   CHECK(list(agents, "recovered_agents")[0].as_object().contains("hostname"));  // not wrapped
 
@@ -157,12 +156,8 @@ TEST_CASE("a restarted master knows its agents again one by one") {
                                      .as_object();
   CHECK(framework.at("recovered").as_bool());
   CHECK_FALSE(framework.at("active").as_bool());
-  const json::object task = json::parse(life.events[2])
-                                .as_object()
-                                .at("task_added")
-                                .as_object()
-                                .at("task")
-                                .as_object();
+  const json::object task =
+      json::parse(life.events[2]).as_object().at("task_added").as_object().at("task").as_object();
   CHECK(list(task, "statuses").back().as_object().at("healthy").as_bool());
   life.master.subscribe_framework(life.tick());
   life.note();
@@ -189,8 +184,8 @@ TEST_CASE("neighbouring ports are one range in a state and each its own in a tas
   life.run(R"({"id": "/a", "cmd": "x", "ports": [0, 0, 0]})");
   const std::string state = v0_state(life.master);
   CHECK(state.find("\"ports\":\"[31000-31002]\"") != std::string::npos);
-  CHECK(v1_get_tasks(life.master).find(
-            R"("range":[{"begin":31000,"end":31000},{"begin":31001,"end":31001})") !=
+  CHECK(v1_get_tasks(life.master)
+            .find(R"("range":[{"begin":31000,"end":31000},{"begin":31001,"end":31001})") !=
         std::string::npos);
 }
 

@@ -1,10 +1,11 @@
-#include <doctest/doctest.h>
+#include "dev/task_plan.hpp"
 
 #include <algorithm>
 
+#include <doctest/doctest.h>
+
 #include "dev/health.hpp"
 #include "dev/network_plan.hpp"
-#include "dev/task_plan.hpp"
 
 using namespace muster::dev;
 
