@@ -1,6 +1,5 @@
 #include "daemon/api.hpp"
 
-#include <cmath>
 #include <map>
 #include <utility>
 
@@ -24,12 +23,10 @@ HttpResponse as_text(std::string body, unsigned status = 200) {
   return {status, "text/plain; charset=utf-8", std::move(body), {}};
 }
 
-// Seconds since `then`, to a tenth; null if it never was.
+// Whole seconds since `then`; null if it never was.
 json::value seconds_since(TimePoint then, TimePoint now) {
   if (then == TimePoint{}) return nullptr;
-  const auto tenths =
-      std::chrono::duration_cast<std::chrono::milliseconds>(now - then).count() / 100;
-  return static_cast<double>(tenths) / 10.0;
+  return std::chrono::duration_cast<std::chrono::seconds>(now - then).count();
 }
 
 template <class Range, class Text>

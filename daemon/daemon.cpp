@@ -40,7 +40,9 @@ constexpr unsigned kWorkers = 2;           // parsing and serialising; more woul
 constexpr Duration kSaveDelay{2000};       // a burst of changes costs one write of the state file
 constexpr Duration kIdleTimer{3'600'000};  // how long the cluster timer sleeps with nothing due
 constexpr std::size_t kMaxStateFile = std::size_t{1} << 30;
-constexpr std::size_t kSliceRecords = 1000;  // some 2 ms: the control thread must not stall
+// The control thread must not stall: some 10 ms of work, and some 2 ms of taking references.
+constexpr std::size_t kSliceRecords = 500;
+constexpr std::size_t kSliceTasks = 20'000;
 constexpr std::size_t kMaxSecret = 64 * 1024;
 
 // The first line of a file that holds a password or token. Read at start, as configuration is.
@@ -112,7 +114,8 @@ class Daemon::Impl {
   asio::io_context context_{1};
   asio::thread_pool workers_{kWorkers};
   TimePoint started_ = Clock::now();
-  cluster::Cluster cluster_{cluster::ClusterOptions{}};
+  cluster::Cluster cluster_;
+  std::shared_ptr<const Observation> in_work_;  // keeps its destruction for us to place
   std::unique_ptr<lb::Balancer> balancer_;
   std::unique_ptr<dns::Server> dns_;
   std::unique_ptr<mesos::Observer> observer_;
@@ -219,15 +222,22 @@ void Daemon::Impl::restore() {
 void Daemon::Impl::take(Observation observation) {
   const TimePoint now = Clock::now();
   const auto wall = std::chrono::system_clock::now();
+  if (!observation.snapshot) return deliver(cluster_.observe(observation, now, wall));
+  auto snapshot = std::make_shared<const Observation>(std::move(observation));
   const bool was_busy = cluster_.busy();
-  deliver(cluster_.begin(std::move(observation), now, wall));
-  deliver(cluster_.advance(kSliceRecords, now, wall));
-  if (cluster_.busy() && !was_busy) asio::post(context_, [this] { take_more(); });
+  deliver(cluster_.begin(snapshot, now, wall));
+  in_work_ = std::move(snapshot);
+  if (!was_busy) take_more();
 }
 
 void Daemon::Impl::take_more() {
   deliver(cluster_.advance(kSliceRecords, Clock::now(), std::chrono::system_clock::now()));
-  if (cluster_.busy()) asio::post(context_, [this] { take_more(); });
+  if (cluster_.busy()) {
+    asio::post(context_, [this] { take_more(); });
+  } else {
+    // Freeing a large one takes as long as several slices: not here.
+    asio::post(workers_, [freed = std::move(in_work_)]() mutable { freed.reset(); });
+  }
 }
 
 // A client must never be given an address that the kernel does not serve: names that go are
@@ -284,9 +294,12 @@ asio::awaitable<void> Daemon::Impl::save_when_changed() {
     if (error && !stopping) continue;
     if (changed_) {
       changed_ = false;
-      asio::post(workers_, [path, encode = cluster_.prepare_save(), logged = &log_once_,
-                            control = context_.get_executor()] {
-        const auto written = replace_file(path, encode());
+      auto job = std::make_shared<cluster::SaveJob>();
+      while (!job->collect(cluster_, kSliceTasks)) {
+        if (!stopping) co_await asio::post(context_, asio::use_awaitable);
+      }
+      asio::post(workers_, [path, job, logged = &log_once_, control = context_.get_executor()] {
+        const auto written = replace_file(path, job->write());
         if (written) return;
         const std::string line = "state: cannot write " + path.string() + ": " +
                                  written.error().message() + "; a restart will wait for Mesos";

@@ -6,3 +6,6 @@ muster_test(cluster_test LABEL unit
   DEPENDS muster::cluster::core)
 
 muster_fuzzer(record_fuzz muster::cluster::core)
+
+add_executable(cluster_bench ${PROJECT_SOURCE_DIR}/bench/cluster_bench.cpp)
+target_link_libraries(cluster_bench PRIVATE muster_options muster::cluster::core)

@@ -5,3 +5,14 @@ muster_test(mesos_core_test LABEL unit
 muster_test(mesos_io_test LABEL unit
   SOURCES unit/mesos/observer_test.cpp
   DEPENDS muster::mesos::io)
+
+# One entry in ctest, so that it can be reported as skipped where there are no recordings.
+add_executable(mesos_recordings_test unit/mesos/recordings_test.cpp)
+target_link_libraries(mesos_recordings_test PRIVATE muster_test_main muster_options muster::mesos::io)
+add_test(NAME "recordings of real Mesos masters" COMMAND mesos_recordings_test)
+set_tests_properties("recordings of real Mesos masters" PROPERTIES
+  LABELS unit TIMEOUT 300 SKIP_REGULAR_EXPRESSION "SKIPPED:")
+
+muster_fuzzer(recordio_fuzz muster::mesos::core)
+muster_fuzzer(event_fuzz muster::mesos::core)
+muster_fuzzer(state_fuzz muster::mesos::core)

@@ -20,15 +20,6 @@ constexpr std::uint8_t kStateVersion = 1;
 constexpr std::uint8_t kFlagComplete = 1;
 constexpr std::size_t kChecksumBytes = 8;
 
-struct Saved {
-  bool complete = false;
-  std::vector<std::shared_ptr<const Framework>> frameworks;
-  std::vector<std::shared_ptr<const Agent>> agents;
-  std::vector<std::shared_ptr<const Master>> masters;
-  std::vector<VipRecord> vips;
-  std::vector<std::shared_ptr<const Task>> tasks;
-};
-
 template <class Map>
 void copy_values(const Map& map, std::vector<typename Map::mapped_type>& values) {
   values.reserve(values.size() + map.size());
@@ -43,37 +34,6 @@ void put(ByteWriter& out, std::uint64_t& count, ShardId shard, RecordKey key,
   out.varint(record.size());
   out.raw(record.bytes());
   ++count;
-}
-
-std::vector<std::byte> write_state(const Saved& saved) {
-  ByteWriter records;
-  std::uint64_t count = 0;
-  const ShardId frameworks{ShardKind::frameworks, {}};
-  const ShardId masters{ShardKind::masters, {}};
-  const ShardId vips{ShardKind::vips, {}};
-  for (const auto& one : saved.frameworks) {
-    put(records, count, frameworks, record_key(one->id), encode(*one));
-  }
-  for (const auto& one : saved.agents) {
-    put(records, count, shard_of(*one), record_key(one->id), encode(*one));
-  }
-  for (const auto& one : saved.masters) {
-    put(records, count, masters, record_key(one->endpoint), encode(*one));
-  }
-  for (const VipRecord& one : saved.vips) {
-    put(records, count, vips, record_key(one.allocation.name), encode(one));
-  }
-  for (const auto& one : saved.tasks) {
-    put(records, count, shard_of(*one), record_key(key_of(*one)), encode(*one));
-  }
-  ByteWriter state;
-  state.raw(std::as_bytes(std::span{kMagic}));
-  state.u8(kStateVersion);
-  state.u8(saved.complete ? kFlagComplete : 0);
-  state.u64(count);
-  state.raw(records.bytes());
-  state.u64(content_hash(state.bytes()));
-  return std::move(state).release();
 }
 
 struct Loaded {
@@ -116,6 +76,57 @@ Result<Loaded, DecodeError> read_state(std::span<const std::byte> bytes) {
 
 }  // namespace
 
+bool SaveJob::collect(const Cluster& cluster, std::size_t tasks) {
+  const ClusterView& view = cluster.view();
+  if (!from_) tasks_.reserve(view.tasks().size() + view.waiting().size());
+  auto task = from_ ? view.tasks().lower_bound(*from_) : view.tasks().begin();
+  for (; task != view.tasks().end() && tasks > 0; ++task, --tasks) tasks_.push_back(task->second);
+  from_.reset();
+  if (task != view.tasks().end()) {
+    from_ = task->first;
+    return false;
+  }
+  // All the rest at once, after the tasks: so that none of these lacks its agent for long.
+  copy_values(view.waiting(), tasks_);
+  copy_values(view.agents(), agents_);
+  copy_values(view.frameworks(), frameworks_);
+  copy_values(view.masters(), masters_);
+  for (const auto& [name, record] : cluster.vip_records()) vips_.push_back(record);
+  complete_ = cluster.status({}).complete;
+  return true;
+}
+
+std::vector<std::byte> SaveJob::write() const {
+  ByteWriter records;
+  std::uint64_t count = 0;
+  const ShardId frameworks{ShardKind::frameworks, {}};
+  const ShardId masters{ShardKind::masters, {}};
+  const ShardId vips{ShardKind::vips, {}};
+  for (const auto& one : frameworks_) {
+    put(records, count, frameworks, record_key(one->id), encode(*one));
+  }
+  for (const auto& one : agents_) {
+    put(records, count, shard_of(*one), record_key(one->id), encode(*one));
+  }
+  for (const auto& one : masters_) {
+    put(records, count, masters, record_key(one->endpoint), encode(*one));
+  }
+  for (const VipRecord& one : vips_) {
+    put(records, count, vips, record_key(one.allocation.name), encode(one));
+  }
+  for (const auto& one : tasks_) {
+    put(records, count, shard_of(*one), record_key(key_of(*one)), encode(*one));
+  }
+  ByteWriter state;
+  state.raw(std::as_bytes(std::span{kMagic}));
+  state.u8(kStateVersion);
+  state.u8(complete_ ? kFlagComplete : 0);
+  state.u64(count);
+  state.raw(records.bytes());
+  state.u64(content_hash(state.bytes()));
+  return std::move(state).release();
+}
+
 Cluster::Cluster(ClusterOptions options)
     : publisher_{{.hold_down = options.hold_down,
                   .vips = std::move(options.vips),
@@ -134,11 +145,12 @@ ClusterDelta Cluster::observe(const Observation& observation, TimePoint now, Wal
   return loop_back(writes);
 }
 
-ClusterDelta Cluster::begin(Observation observation, TimePoint now, WallTime wall) {
+ClusterDelta Cluster::begin(std::shared_ptr<const Observation> observation, TimePoint now,
+                            WallTime wall) {
   ClusterDelta delta;
   if (busy()) delta = advance(std::numeric_limits<std::size_t>::max(), now, wall);
-  queued_ = std::move(observation);
-  start(&*queued_, now);
+  in_work_ = std::move(observation);
+  start(in_work_.get(), now);
   delta.complete = complete_;
   return delta;
 }
@@ -171,7 +183,7 @@ ClusterDelta Cluster::loop_back(const std::vector<RecordWrite>& writes) {
   if (!busy()) {
     observed_ = observed_ || snapshot_in_work_;
     snapshot_in_work_ = false;
-    queued_.reset();
+    in_work_.reset();
     // A snapshot taken while the master recovers lacks what has not come back: not yet complete.
     if (observed_ && !publisher_.recovering()) complete_ = true;
   }
@@ -180,19 +192,9 @@ ClusterDelta Cluster::loop_back(const std::vector<RecordWrite>& writes) {
 }
 
 std::vector<std::byte> Cluster::save() const {
-  return prepare_save()();
-}
-
-std::function<std::vector<std::byte>()> Cluster::prepare_save() const {
-  auto saved = std::make_shared<Saved>();
-  saved->complete = complete_;
-  copy_values(view_.frameworks(), saved->frameworks);
-  copy_values(view_.agents(), saved->agents);
-  copy_values(view_.masters(), saved->masters);
-  for (const auto& [name, record] : publisher_.vips().records()) saved->vips.push_back(record);
-  copy_values(view_.tasks(), saved->tasks);
-  copy_values(view_.waiting(), saved->tasks);
-  return [saved] { return write_state(*saved); };
+  SaveJob job;
+  job.collect(*this, std::numeric_limits<std::size_t>::max());
+  return job.write();
 }
 
 Result<ClusterDelta, DecodeError> Cluster::restore(std::span<const std::byte> bytes, TimePoint now,
@@ -212,6 +214,10 @@ Result<ClusterDelta, DecodeError> Cluster::restore(std::span<const std::byte> by
 
 const ClusterView& Cluster::view() const noexcept {
   return view_;
+}
+
+const std::map<VipName, VipRecord>& Cluster::vip_records() const noexcept {
+  return publisher_.vips().records();
 }
 
 Cluster::Status Cluster::status(TimePoint) const {

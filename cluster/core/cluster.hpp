@@ -2,7 +2,7 @@
 
 #include <chrono>
 #include <cstddef>
-#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -28,6 +28,28 @@ struct ClusterOptions {
   std::size_t max_tasks = kMaxTasks;
 };
 
+class Cluster;
+
+/// Saves a state without stopping who works with it: collect() takes references, in slices;
+/// write() does the work, on any thread, whatever has become of the Cluster meanwhile. What
+/// changes between slices is in it in one of its states or not at all: as if it had been saved a
+/// moment earlier or later, and the next snapshot sets that right.
+class SaveJob {
+ public:
+  /// Goes on for `tasks` tasks; true when there is nothing left to collect. One Cluster only.
+  bool collect(const Cluster&, std::size_t tasks);
+  std::vector<std::byte> write() const;
+
+ private:
+  bool complete_ = false;
+  std::optional<TaskKey> from_;
+  std::vector<std::shared_ptr<const Task>> tasks_;
+  std::vector<std::shared_ptr<const Agent>> agents_;
+  std::vector<std::shared_ptr<const Framework>> frameworks_;
+  std::vector<std::shared_ptr<const Master>> masters_;
+  std::vector<VipRecord> vips_;
+};
+
 /// The cluster as a node sees it that observes Mesos for itself: what was observed becomes
 /// records (Publisher), records become the view (ClusterView), and what changed in the view goes
 /// to whoever serves it. Gossip will carry the records between the two; here they loop back.
@@ -40,14 +62,17 @@ class Cluster {
 
   explicit Cluster(ClusterOptions options = {});
 
-  /// Takes an observation whole and returns what changed. A snapshot of 100,000 tasks takes some
-  /// 100 ms: where that is too long in one piece, begin() and advance().
+  /// Takes an observation whole and returns what changed. For events, and for snapshots where it
+  /// may take its time (about a second of CPU for the first one of 100,000 tasks).
   ClusterDelta observe(const Observation&, TimePoint now, WallTime wall);
 
-  /// The same in slices. begin() queues (finishing first what is still queued, if there is any;
-  /// that delta is returned); advance() works off about `records` records and returns what they
-  /// changed; to be called until !busy(). on_timer() and status() may come in between.
-  ClusterDelta begin(Observation, TimePoint now, WallTime wall);
+  /// The same in slices. begin() takes it on (finishing first what is still being worked on, if
+  /// there is anything; that delta is returned); advance() works off about `records` records (10 to
+  /// 20 us each) and returns what they changed; to be called until !busy(). observe(), on_timer(),
+  /// view() and status() may come in between; each delta holds true by itself, and a complete
+  /// first snapshot is `complete` with its last one. Whoever keeps a reference of its own
+  /// decides where the observation is destroyed: some 60 ms at 100,000 tasks.
+  ClusterDelta begin(std::shared_ptr<const Observation>, TimePoint now, WallTime wall);
   ClusterDelta advance(std::size_t records, TimePoint now, WallTime wall);
   bool busy() const noexcept;
 
@@ -55,11 +80,8 @@ class Cluster {
   ClusterDelta on_timer(TimePoint now, WallTime wall);
   std::optional<TimePoint> next_deadline() const;
 
-  /// The whole state: versioned, checksummed.
+  /// The whole state: versioned, checksummed. See SaveJob for doing it piece by piece.
   std::vector<std::byte> save() const;
-  /// The same in two steps: the first takes references (some ms at 100,000 tasks), the function
-  /// it returns does the work and may run on any thread, whatever becomes of this object.
-  std::function<std::vector<std::byte>()> prepare_save() const;
   /// Brings a saved state back, at start, before anything was observed. delta.complete is true
   /// if the state was complete when it was saved. What the first snapshots then leave out is held
   /// or believed by the usual rules. Errors: the bytes as a whole are wrong, nothing was taken. A
@@ -68,6 +90,8 @@ class Cluster {
                                             WallTime wall);
 
   const ClusterView& view() const noexcept;
+  /// The allocations with what the view leaves out: since when, and unused since when.
+  const std::map<VipName, VipRecord>& vip_records() const noexcept;
 
   struct Status {
     bool complete = false;    // a complete snapshot was seen, or a state restored
@@ -92,7 +116,7 @@ class Cluster {
 
   Publisher publisher_;
   ClusterView view_;
-  std::optional<Observation> queued_;  // what begin() was given
+  std::shared_ptr<const Observation> in_work_;  // what begin() was given
   bool snapshot_in_work_ = false;
   bool complete_ = false;
   bool observed_ = false;

@@ -20,6 +20,10 @@ class Touched {
     const auto [it, added] = before_.try_emplace(key);
     if (added) it->second = find_or_null(map_, key);
   }
+  /// For who has looked already.
+  void note(const typename Map::key_type& key, const typename Map::mapped_type& before) {
+    before_.try_emplace(key, before);
+  }
   template <class Changes>
   void finish(Changes& changes) const {
     for (const auto& [key, before] : before_) {
@@ -196,12 +200,6 @@ void ClusterView::apply_vip(const RecordWrite& write, Batch& batch) {
 
 void ClusterView::put_task(Task task, Batch& batch) {
   const TaskKey key = key_of(task);
-  const auto known = any_task(key);
-  if (!known && tasks_.size() + waiting_.size() >= kMaxTasks) {
-    return note_problem({"task_limit", "task " + key.task.str(),
-                         "there are " + std::to_string(kMaxTasks) + " tasks already"});
-  }
-  if (known && known->agent_id != task.agent_id) remove_task(key, batch);
   const auto agent = agents_.find(task.agent_id);
   const auto framework = frameworks_.find(task.framework_id);
   const bool whole = agent != agents_.end() && framework != frameworks_.end();
@@ -209,12 +207,21 @@ void ClusterView::put_task(Task task, Batch& batch) {
     task.agent_addresses = agent->second->addresses;
     task.framework_name = framework->second->name;
   }
-  batch.tasks.note(key);
   Tasks& to = whole ? tasks_ : waiting_;
   Tasks& from = whole ? waiting_ : tasks_;
+  if (const auto known = any_task(key)) {
+    if (known->agent_id != task.agent_id) remove_task(key, batch);
+  } else if (tasks_.size() + waiting_.size() >= kMaxTasks) {
+    return note_problem({"task_limit", "task " + key.task.str(),
+                         "there are " + std::to_string(kMaxTasks) + " tasks already"});
+  }
   // The node moves with its key, at which of_agent_ points.
-  if (auto node = from.extract(key)) to.insert(std::move(node));
+  if (auto node = from.extract(key)) {
+    batch.tasks.note(key, whole ? nullptr : node.mapped());
+    to.insert(std::move(node));
+  }
   const auto [place, added] = to.try_emplace(key);
+  batch.tasks.note(key, whole ? place->second : nullptr);
   if (added) of_agent_[task.agent_id].insert(&place->first);
   place->second = std::make_shared<const Task>(std::move(task));
 }

@@ -55,6 +55,16 @@ class HoldDown {
   std::vector<Key> judge(std::vector<Candidate> candidates, std::size_t present, bool recovering,
                          TimePoint now);
 
+  // The same piece by piece, for very many of one soft reason: ask once, then hold() each or
+  // take() all.
+
+  /// True if `weight` of soft disappearances, none of them held yet, may go now.
+  bool believes(GoneReason reason, std::size_t weight, std::size_t present, bool recovering,
+                TimePoint now);
+  void hold(const Key& key, std::size_t weight, bool until_recovered, TimePoint now);
+  /// Notes what went for a soft reason.
+  void take(std::size_t weight, TimePoint now);
+
   /// Ends holds that have run out, at most `most` of them: the keys to withdraw now. To be called
   /// with every observation and at next_deadline().
   std::vector<Key> release(std::size_t present, bool recovering, TimePoint now, std::size_t most);
@@ -78,9 +88,7 @@ class HoldDown {
   using HeldMap = std::map<Key, Held>;
 
   bool over(std::size_t more, std::size_t present) const noexcept;
-  void hold(const Candidate&, bool until_recovered, TimePoint now);
   void age(TimePoint now);
-  void take(std::size_t weight, TimePoint now);
   void drop(typename HeldMap::iterator);
 
   HoldDownOptions options_;
@@ -99,34 +107,41 @@ class HoldDown {
 template <class Key>
 std::vector<Key> HoldDown<Key>::judge(std::vector<Candidate> candidates, std::size_t present,
                                       bool recovering, TimePoint now) {
-  age(now);
   std::vector<Key> gone;
   std::vector<Candidate> soft;
-  std::size_t soft_weight = 0;
+  std::size_t lost = 0;
+  std::size_t absent = 0;
   for (Candidate& candidate : candidates) {
     if (candidate.reason == GoneReason::terminal ||
         candidate.reason == GoneReason::framework_removed) {
       forget(candidate.key);
       gone.push_back(std::move(candidate.key));
-    } else if (holds(candidate.key)) {
-      continue;
-    } else if (candidate.reason == GoneReason::absent && recovering) {
-      hold(candidate, true, now);
-    } else {
-      soft_weight += candidate.weight;
+    } else if (!holds(candidate.key)) {
+      (candidate.reason == GoneReason::lost ? lost : absent) += candidate.weight;
       soft.push_back(std::move(candidate));
     }
   }
-  const bool doubtful = over(soft_weight, present);
+  // Absence in a recovery is held for its own reason and says nothing about what was lost.
+  const std::size_t doubtful = lost + (recovering ? 0 : absent);
+  const bool lost_too = believes(GoneReason::lost, doubtful, present, recovering, now);
+  const bool absent_too = believes(GoneReason::absent, doubtful, present, recovering, now);
   for (Candidate& candidate : soft) {
-    if (doubtful) {
-      hold(candidate, recovering, now);
-    } else {
+    if (candidate.reason == GoneReason::lost ? lost_too : absent_too) {
       take(candidate.weight, now);
       gone.push_back(std::move(candidate.key));
+    } else {
+      hold(candidate.key, candidate.weight, recovering, now);
     }
   }
   return gone;
+}
+
+template <class Key>
+bool HoldDown<Key>::believes(GoneReason reason, std::size_t weight, std::size_t present,
+                             bool recovering, TimePoint now) {
+  age(now);
+  if (reason == GoneReason::absent && recovering) return false;
+  return !over(weight, present);
 }
 
 template <class Key>
@@ -193,15 +208,15 @@ bool HoldDown<Key>::over(std::size_t more, std::size_t present) const noexcept {
 }
 
 template <class Key>
-void HoldDown<Key>::hold(const Candidate& candidate, bool until_recovered, TimePoint now) {
+void HoldDown<Key>::hold(const Key& key, std::size_t weight, bool until_recovered, TimePoint now) {
   const auto [held, added] =
-      held_.try_emplace(candidate.key, Held{now, candidate.weight, until_recovered, next_order_});
+      held_.try_emplace(key, Held{now, weight, until_recovered, next_order_});
   if (!added) return;
   by_age_.emplace(next_order_++, &held->first);
   if (until_recovered) {
     ++until_recovered_;
   } else {
-    doubted_weight_ += candidate.weight;
+    doubted_weight_ += weight;
   }
 }
 

@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t kMaxPublisherProblems = 256;
 /// How many holds end in one call: the rest follow in the next, which is due at once. Some
 /// microseconds each, so that ending 100,000 does not stop the control thread.
-constexpr std::size_t kMaxReleases = 2000;
+constexpr std::size_t kMaxReleases = 1000;
 
 std::int64_t unix_seconds(Publisher::WallTime wall) {
   return std::chrono::duration_cast<std::chrono::seconds>(wall.time_since_epoch()).count();
@@ -90,7 +90,10 @@ void Publisher::run_phase(std::size_t& budget, TimePoint now, WallTime wall, Wri
       return go_on(!sweep_from_, Phase::judge);
     case Phase::judge:
       judge_absent(now, out);
-      return go_on(true, Phase::remove_absent);
+      return go_on(true, Phase::hold_absent);
+    case Phase::hold_absent:
+      hold_absent(budget, now);
+      return go_on(absent_.empty(), Phase::remove_absent);
     case Phase::remove_absent:
       remove_tasks(budget, out);
       return go_on(removing_.empty(), Phase::settle);
@@ -164,19 +167,32 @@ void Publisher::put_tasks(std::size_t& budget, Writes& out) {
 void Publisher::sweep_tasks(std::size_t& budget) {
   auto task = sweep_from_ ? tasks_.lower_bound(*sweep_from_) : tasks_.begin();
   for (; task != tasks_.end() && budget > 0; ++task, --budget) {
-    if (task->second.seen == snapshot_) continue;
-    candidates_.push_back({task->first, task->second.weight, GoneReason::absent});
+    if (task->second.seen == snapshot_ || hold_tasks_.holds(task->first)) continue;
+    absent_.push_back(task->first);
+    absent_weight_ += task->second.weight;
   }
   sweep_from_.reset();
   if (task != tasks_.end()) sweep_from_ = task->first;
 }
 
 void Publisher::judge_absent(TimePoint now, Writes& out) {
-  // A timer may have ended some of them since the sweep went by.
-  std::erase_if(candidates_, [this](const auto& one) { return !tasks_.contains(one.key); });
-  removing_ = hold_tasks_.judge(std::exchange(candidates_, {}), weight_, recovering_, now);
+  const std::size_t weight = std::exchange(absent_weight_, 0);
+  if (hold_tasks_.believes(GoneReason::absent, weight, weight_, recovering_, now)) {
+    hold_tasks_.take(weight, now);
+    removing_ = std::exchange(absent_, {});
+  }
   sweep_owners(frameworks_, hold_frameworks_, now, out);
   sweep_owners(agents_, hold_agents_, now, out);
+}
+
+void Publisher::hold_absent(std::size_t& budget, TimePoint now) {
+  for (; !absent_.empty() && budget > 0; --budget) {
+    // A timer may have ended it since the sweep went by.
+    if (const auto task = tasks_.find(absent_.back()); task != tasks_.end()) {
+      hold_tasks_.hold(task->first, task->second.weight, recovering_, now);
+    }
+    absent_.pop_back();
+  }
 }
 
 void Publisher::put_task(const Task& task, Writes& out) {
@@ -188,8 +204,9 @@ void Publisher::put_task(const Task& task, Writes& out) {
     refuse("task", name_of(key), std::string{to_string(encoded.error())});
     return;
   }
-  if (!move_or_add(key, task, out)) return;
-  Entry& entry = tasks_.find(key)->second;
+  Entry* const found = move_or_add(key, task, out);
+  if (found == nullptr) return;
+  Entry& entry = *found;
   entry.seen = snapshot_;
   hold_tasks_.forget(key);
   const std::uint64_t hash = content_hash(*encoded);
@@ -209,11 +226,11 @@ void Publisher::put_task(const Task& task, Writes& out) {
 }
 
 /// Makes sure there is an entry, under the right agent. One that is new or moved has hash 0, so
-/// that it will be written. False: there is no room.
-bool Publisher::move_or_add(const TaskKey& key, const Task& task, Writes& out) {
-  const auto known = tasks_.find(key);
-  if (known != tasks_.end()) {
-    if (known->second.agent->first == task.agent_id) return true;
+/// that it will be written. Null: there is no room.
+Publisher::Entry* Publisher::move_or_add(const TaskKey& key, const Task& task, Writes& out) {
+  const auto known = tasks_.lower_bound(key);
+  if (known != tasks_.end() && known->first == key) {
+    if (known->second.agent->first == task.agent_id) return &known->second;
     const auto old = known->second.agent;
     out.push_back({{ShardKind::agent, old->first}, record_key(key), std::nullopt});
     known->second.agent = agents_.try_emplace(task.agent_id).first;
@@ -221,20 +238,19 @@ bool Publisher::move_or_add(const TaskKey& key, const Task& task, Writes& out) {
     ++known->second.agent->second.tasks;
     --old->second.tasks;
     drop_if_done(agents_, old, out);
-    return true;
+    return &known->second;
   }
   if (tasks_.size() >= options_.max_tasks) {
     refuse("task_limit", name_of(key),
            "there are " + std::to_string(options_.max_tasks) + " tasks already");
-    return false;
+    return nullptr;
   }
   Entry entry;
   entry.agent = agents_.try_emplace(task.agent_id).first;
   ++entry.agent->second.tasks;
   ++frameworks_[key.framework].tasks;
   weight_ += entry.weight;
-  tasks_.emplace(key, std::move(entry));
-  return true;
+  return &tasks_.emplace_hint(known, key, std::move(entry))->second;
 }
 
 void Publisher::remove_task(const TaskKey& key, Writes& out) {
@@ -434,8 +450,9 @@ void Publisher::adopt_one(const RecordWrite& write) {
   const auto task = decode_task(write.shard, write.key, value);
   if (!task) return;
   Writes moved;  // a task under two agents: the last one counts, as in ClusterView
-  if (!move_or_add(key_of(*task), *task, moved)) return;
-  Entry& entry = tasks_.find(key_of(*task))->second;
+  Entry* const found = move_or_add(key_of(*task), *task, moved);
+  if (found == nullptr) return;
+  Entry& entry = *found;
   for (const VipUse& use : entry.uses) vips_.release(use);
   entry.uses = vip_uses(*task);
   for (const VipUse& use : entry.uses) vips_.use(use);

@@ -85,6 +85,7 @@ class Publisher {
     tasks,
     sweep,  // snapshots only: which tasks were not named
     judge,
+    hold_absent,  // one of these two does something
     remove_absent,
     settle,
   };
@@ -96,9 +97,10 @@ class Publisher {
   void put_tasks(std::size_t& budget, Writes& out);
   void sweep_tasks(std::size_t& budget);
   void judge_absent(TimePoint now, Writes& out);
+  void hold_absent(std::size_t& budget, TimePoint now);
 
   void put_task(const Task&, Writes& out);
-  bool move_or_add(const TaskKey&, const Task&, Writes& out);
+  Entry* move_or_add(const TaskKey&, const Task&, Writes& out);
   void remove_task(const TaskKey&, Writes& out);
   void put_masters(const std::vector<Master>&, Writes& out);
   void release_holds(TimePoint now, Writes& out);
@@ -133,7 +135,8 @@ class Publisher {
   Phase phase_ = Phase::idle;
   std::size_t cursor_ = 0;
   std::optional<TaskKey> sweep_from_;
-  std::vector<HoldDown<TaskKey>::Candidate> candidates_;
+  std::vector<TaskKey> absent_;
+  std::size_t absent_weight_ = 0;
   std::vector<TaskKey> removing_;
 
   TimePoint last_now_{};

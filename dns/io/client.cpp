@@ -1,5 +1,6 @@
 #include "dns/io/client.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
@@ -55,10 +56,10 @@ asio::awaitable<Result<Bytes>> tcp_exchange(Endpoint server, Bytes query) {
   const auto [connect_error] = co_await socket.async_connect(to, kUse);
   if (connect_error) co_return connect_error;
   // Length and message in one write (RFC 7766 §8).
-  Bytes framed(2);
+  Bytes framed(2 + query.size());
   framed[0] = static_cast<std::byte>(query.size() >> 8);
   framed[1] = static_cast<std::byte>(query.size() & 0xFF);
-  framed.insert(framed.end(), query.begin(), query.end());
+  std::copy(query.begin(), query.end(), framed.begin() + 2);
   const auto [write_error, written] =
       co_await asio::async_write(socket, asio::buffer(framed), kUse);
   if (write_error) co_return write_error;

@@ -37,7 +37,7 @@ struct ServerOptions {
 /// changes, stop(), destroy. `control` is where large deltas are worked off, in steps.
 class Server {
  public:
-  static constexpr std::size_t kInlineChanges = 64;
+  static constexpr std::size_t kInlineChanges = 256;
 
   Server(boost::asio::any_io_executor control, ServerOptions, prometheus::Registry&);
   ~Server();

@@ -180,6 +180,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   TimePoint not_before_{};  // for the next read that is wanted
   Duration backoff_{kFirstBackoff};
   TimePoint last_reconcile_{};
+  TimePoint last_foreign_{};  // when the latest foreign change was, or will be, answered
   bool counters_wanted_ = false;
   asio::steady_timer wake_;
 
@@ -446,8 +447,9 @@ asio::awaitable<void> Balancer::Impl::watch() {
     log_.warn("lb: somebody else changed what is ours; reading it again");
     ++epoch_;  // what is being read may be half old
     const TimePoint now = Clock::now();
-    if (!read_wanted_) not_before_ = std::max(now, last_reconcile_ + kForeignPause);
+    if (!read_wanted_) not_before_ = std::max(now, last_foreign_ + kForeignPause);
     read_wanted_ = true;
+    last_foreign_ = not_before_;
     wake_.cancel();
   }
 }

@@ -51,12 +51,21 @@ struct Capabilities {
   std::string syn_failover_missing;  // why not; empty if it is there
 };
 
+/// Rules that are there once some Vip has needed them.
+struct SizeClass {
+  Family family;
+  Protocol protocol;
+  Selector selector;
+  friend auto operator<=>(const SizeClass&, const SizeClass&) = default;
+};
+
 /// What is there of ours.
 struct KernelState {
   enum class Schema : std::uint8_t { absent, current, other };
   Schema schema = Schema::absent;
   AppliedTable vips = {};
   std::set<IpAddress> hairpin = {};
+  std::set<SizeClass> classes = {};
   /// New connections counted by each slot, as AppliedTable numbers them.
   std::map<Vip, std::vector<std::uint64_t>> connections = {};
 };
@@ -81,8 +90,8 @@ using UdpKeep = std::map<Vip, std::set<Endpoint>>;
 
 /// One way to balance in a kernel, in the network namespace it was opened in.
 ///
-/// apply(), publish_routes() and the monitor belong to the control thread. read() and flush_udp()
-/// use sockets of their own and may run on one other thread at the same time.
+/// adopt(), apply(), publish_routes() and the monitor belong to the control thread. read() and
+/// flush_udp() use sockets of their own and may run on one other thread at the same time.
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -93,6 +102,9 @@ class Driver {
   /// May be torn if the table changes meanwhile; the caller knows of its own changes, and the
   /// monitor tells of others'.
   virtual Result<KernelState> read() = 0;
+
+  /// Takes what read() brought for what is there, as the caller does from now on.
+  virtual void adopt(const KernelState& state) = 0;
 
   /// Carries out all of `transaction` or nothing. After an error read again and plan anew, except
   /// that a batch may be split to find out which Vip the kernel objects to.

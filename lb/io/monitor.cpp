@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -53,10 +54,12 @@ Monitor::Monitor(Monitor&& other) noexcept
     : nft_{std::move(other.nft_)},
       routes_{std::move(other.routes_)},
       table_{std::move(other.table_)},
-      epoll_{std::exchange(other.epoll_, -1)} {}
+      epoll_{std::exchange(other.epoll_, -1)},
+      suspicion_{std::exchange(other.suspicion_, -1)} {}
 
 Monitor::~Monitor() {
   if (epoll_ >= 0) ::close(epoll_);
+  if (suspicion_ >= 0) ::close(suspicion_);
 }
 
 Result<Monitor> Monitor::open(std::string table, std::uint32_t own_nft, std::uint32_t own_routes) {
@@ -71,8 +74,9 @@ Result<Monitor> Monitor::open(std::string table, std::uint32_t own_nft, std::uin
   }
   Monitor monitor{std::move(*nft), std::move(*routes), std::move(table)};
   monitor.epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
-  if (monitor.epoll_ < 0) return netlink::errno_code(errno);
-  for (const int fd : {monitor.nft_.fd(), monitor.routes_.fd()}) {
+  monitor.suspicion_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (monitor.epoll_ < 0 || monitor.suspicion_ < 0) return netlink::errno_code(errno);
+  for (const int fd : {monitor.nft_.fd(), monitor.routes_.fd(), monitor.suspicion_}) {
     epoll_event interest{};
     interest.events = EPOLLIN;
     interest.data.fd = fd;
@@ -116,7 +120,21 @@ bool Monitor::drain_routes() {
 bool Monitor::drain() {
   const bool tables = drain_nft();
   const bool routes = drain_routes();
-  return tables || routes;
+  eventfd_t suspicions = 0;
+  const bool suspected = ::eventfd_read(suspicion_, &suspicions) == 0;
+  return tables || routes || suspected;
+}
+
+void Monitor::pause() {
+  nft_.leave(NFNLGRP_NFTABLES);
+}
+
+void Monitor::resume() {
+  if (!nft_.join(NFNLGRP_NFTABLES)) suspect();
+}
+
+void Monitor::suspect() {
+  ::eventfd_write(suspicion_, 1);
 }
 
 }  // namespace muster::lb

@@ -27,6 +27,14 @@ class Monitor {
   /// fd() readable again.
   bool drain();
 
+  /// Stops listening to changes of tables, and begins again. For a large change of our own: the
+  /// kernel writes a notice of each element while anyone listens, which takes as long as the
+  /// change.
+  void pause();
+  void resume();
+  /// Somebody else may have changed something meanwhile: makes drain() say so.
+  void suspect();
+
  private:
   static constexpr std::size_t kMaxDatagrams = 256;
   Monitor(netlink::Socket nft, netlink::Socket routes, std::string table)
@@ -38,6 +46,7 @@ class Monitor {
   netlink::Socket routes_;
   std::string table_;
   int epoll_ = -1;
+  int suspicion_ = -1;  // an eventfd
 };
 
 }  // namespace muster::lb

@@ -189,6 +189,10 @@ Result<void> Socket::join(unsigned group) {
   return {};
 }
 
+void Socket::leave(unsigned group) {
+  ::setsockopt(fd_, SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, &group, sizeof group);
+}
+
 Result<void> Socket::send(Bytes messages) {
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;

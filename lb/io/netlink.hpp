@@ -146,6 +146,7 @@ class Socket {
   std::uint32_t next_sequence() noexcept { return ++sequence_; }
 
   Result<void> join(unsigned group);
+  void leave(unsigned group);
 
   /// Sends messages, of which the last asks for NLM_F_ACK, and waits for the verdict on all.
   /// Errors: the first the kernel names; detail() then has its words, if it had any.

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <charconv>
 #include <fstream>
+#include <sys/socket.h>
 #include <utility>
 
 #include <linux/netfilter/nf_tables.h>
@@ -23,6 +24,8 @@ namespace muster::lb {
 namespace {
 
 constexpr std::array kFamilies{Family::v4, Family::v6};
+/// From here on it pays to switch the notices of our own changes off.
+constexpr std::size_t kNoticedCommands = 200;
 constexpr std::array kSets{nft::Set::vips, nft::Set::slots, nft::Set::refused};
 
 #pragma GCC diagnostic push
@@ -108,6 +111,7 @@ class NftDriver::Impl {
   explicit Impl(const std::string& table) { config_.table = table; }
   Result<Capabilities> open(const DriverConfig& config);
   Result<KernelState> read() const;
+  void adopt(const KernelState& state) { classes_ = state.classes; }
   Result<void> apply(const Transaction& transaction);
   Result<std::size_t> publish_routes(const RouteSources& sources);
   RouteSources find_sources();
@@ -118,15 +122,22 @@ class NftDriver::Impl {
 
  private:
   struct Table {
-    KernelState::Schema schema = KernelState::Schema::absent;
+    bool there = false;
     std::string comment;
+    std::uint32_t objects = 0;
+    std::uint32_t flags = 0;  // dormant, or owned by a program
   };
   nft::SchemaOptions schema_of(Family family) const;
   Result<void> commit(netlink::Writer& out);
+  Result<void> commit_unnoticed(netlink::Writer& out);
+  std::uint32_t generation();
   Result<void> probe(bool syn_failover);
+  Result<KernelState::Schema> read_family(netlink::Socket& socket, Family family,
+                                          const Table& table, nft::ElementReader& elements) const;
   Result<Table> read_table(netlink::Socket& socket, Family family) const;
   Result<std::uint32_t> count_rules(netlink::Socket& socket, Family family) const;
-  Result<std::size_t> read_sets(netlink::Socket& socket, Family family, KernelState& state) const;
+  Result<void> read_sets(netlink::Socket& socket, Family family,
+                         nft::ElementReader& elements) const;
   Result<std::size_t> publish_bridges(Family family);
   Result<void> dump_set(netlink::Socket& socket, Family family, std::string_view set,
                         const std::function<void(const netlink::Message&)>& each) const;
@@ -136,7 +147,8 @@ class NftDriver::Impl {
 
   DriverConfig config_;
   bool syn_failover_ = true;
-  std::map<Family, nft::SchemaCounts> expected_;
+  std::map<Family, nft::SchemaCounts> expected_;  // without size classes
+  std::set<SizeClass> classes_;
   std::optional<netlink::Socket> nft_;
   std::optional<netlink::Socket> routes_;
 };
@@ -167,6 +179,8 @@ Result<void> NftDriver::Impl::probe(bool syn_failover) {
     netlink::Writer out;
     nft::begin_batch(out, nft_->next_sequence());
     const nft::SchemaCounts counts = nft::write_schema(out, *nft_, options);
+    nft::write_class(out, *nft_, options, {family, Protocol::tcp, {Policy::random, 2}});
+    nft::write_class(out, *nft_, options, {family, Protocol::udp, {Policy::round_robin, 2}});
     nft::begin(out, NFT_MSG_DELTABLE, 0, nft_->next_sequence(), nft::nf_family(family));
     out.text(NFTA_TABLE_NAME, options.table);
     out.end();
@@ -216,7 +230,6 @@ Result<NftDriver::Impl::Table> NftDriver::Impl::read_table(netlink::Socket& sock
   out.text(NFTA_TABLE_NAME, config_.table);
   out.end();
   Table table;
-  bool whole = false;
   const auto done = socket.request(out.bytes(), [&](const netlink::Message& message) {
     const netlink::Bytes attributes = message.attributes(sizeof(nfgenmsg));
     const netlink::Bytes note = netlink::find(attributes, NFTA_TABLE_USERDATA).value;
@@ -224,15 +237,11 @@ Result<NftDriver::Impl::Table> NftDriver::Impl::read_table(netlink::Socket& sock
     if (note.size() > 2 && note[0] == 0) {
       table.comment = netlink::Attribute{0, note.subspan(2)}.text();
     }
-    const auto expected = expected_.find(family);
-    whole = expected != expected_.end() &&
-            netlink::find(attributes, NFTA_TABLE_USE).u32_be() == expected->second.objects &&
-            netlink::find(attributes, NFTA_TABLE_FLAGS).u32_be().value_or(0) == 0;
+    table.there = true;
+    table.objects = netlink::find(attributes, NFTA_TABLE_USE).u32_be().value_or(0);
+    table.flags = netlink::find(attributes, NFTA_TABLE_FLAGS).u32_be().value_or(0);
   });
-  if (!done && done.error().value() == ENOENT) return table;
-  if (!done) return done.error();
-  const bool same = whole && table.comment == nft::schema_comment(schema_of(family));
-  table.schema = same ? KernelState::Schema::current : KernelState::Schema::other;
+  if (!done && done.error().value() != ENOENT) return done.error();
   return table;
 }
 
@@ -261,49 +270,64 @@ Result<void> NftDriver::Impl::dump_set(
   return whatever_interrupted(socket.request(out.bytes(), each));
 }
 
-Result<std::size_t> NftDriver::Impl::read_sets(netlink::Socket& socket, Family family,
-                                               KernelState& state) const {
+Result<void> NftDriver::Impl::read_sets(netlink::Socket& socket, Family family,
+                                        nft::ElementReader& elements) const {
   std::vector<std::string> names{std::string{nft::kHairpinSet}};
-  for (const nft::Set set : kSets) {
-    for (const Protocol protocol : {Protocol::tcp, Protocol::udp}) {
-      names.push_back(nft::set_name(set, protocol));
-    }
+  for (const Protocol protocol : {Protocol::tcp, Protocol::udp}) {
+    for (const nft::Set set : kSets) names.push_back(nft::set_name(set, protocol));
+    names.push_back(nft::classes_name(protocol));
   }
-  std::size_t strange = 0;
   for (const std::string& name : names) {
     const auto done = dump_set(socket, family, name, [&](const netlink::Message& message) {
-      strange += nft::read_elements(message, family, name, state);
+      elements.read(message, family, name);
     });
     if (!done) return done.error();
   }
-  return strange;
+  return {};
 }
 
 Result<KernelState> NftDriver::Impl::read() const {
   auto socket = netlink::Socket::open(NETLINK_NETFILTER);
   if (!socket) return socket.error();
-  KernelState state;
-  std::array<KernelState::Schema, kFamilies.size()> schemas{};
-  for (std::size_t i = 0; i < kFamilies.size(); ++i) {
-    const auto table = read_table(*socket, kFamilies[i]);
-    if (!table) return table.error();
-    schemas[i] = table->schema;
-    if (table->schema != KernelState::Schema::current) continue;
-    const auto rules = count_rules(*socket, kFamilies[i]);
-    if (!rules) return rules.error();
-    if (*rules != expected_.at(kFamilies[i]).rules) schemas[i] = KernelState::Schema::other;
-  }
-  state.schema = schemas[0] == schemas[1] ? schemas[0] : KernelState::Schema::other;
-  if (state.schema != KernelState::Schema::current) return state;
-  std::size_t strange = 0;
+  nft::ElementReader elements;
+  std::size_t there = 0;
+  bool whole = true;
   for (const Family family : kFamilies) {
-    const auto done = read_sets(*socket, family, state);
-    if (!done) return done.error();
-    strange += *done;
+    const auto table = read_table(*socket, family);
+    if (!table) return table.error();
+    if (!table->there) continue;
+    ++there;
+    const auto schema = read_family(*socket, family, *table, elements);
+    if (!schema) return schema.error();
+    whole = whole && *schema == KernelState::Schema::current;
   }
-  // What we cannot have written, plan() has no words to remove.
-  if (strange > 0) return KernelState{.schema = KernelState::Schema::other};
+  if (there == 0) return KernelState{};
+  if (there < kFamilies.size() || !whole) return KernelState{.schema = KernelState::Schema::other};
+  KernelState state{.schema = KernelState::Schema::current};
+  elements.finish(state);
   return state;
+}
+
+/// `other` if the table is not as write_schema() and our commands can have left it.
+Result<KernelState::Schema> NftDriver::Impl::read_family(netlink::Socket& socket, Family family,
+                                                         const Table& table,
+                                                         nft::ElementReader& elements) const {
+  if (table.comment != nft::schema_comment(schema_of(family))) return KernelState::Schema::other;
+  const auto read = read_sets(socket, family, elements);
+  if (!read && read.error().value() == ENOENT) return KernelState::Schema::other;
+  if (!read) return read.error();
+  const auto rules = count_rules(socket, family);
+  if (!rules) return rules.error();
+  nft::SchemaCounts expected = expected_.at(family);
+  for (const SizeClass& size_class : elements.classes()) {
+    if (size_class.family != family) continue;
+    expected.objects += nft::kClassCounts.objects;
+    expected.rules += nft::kClassCounts.rules;
+  }
+  // What we cannot have written, plan() has no words to mend.
+  const bool intact = elements.strange() == 0 && table.flags == 0 &&
+                      table.objects == expected.objects && *rules == expected.rules;
+  return intact ? KernelState::Schema::current : KernelState::Schema::other;
 }
 
 Result<void> NftDriver::Impl::apply(const Transaction& transaction) {
@@ -317,8 +341,37 @@ Result<void> NftDriver::Impl::apply(const Transaction& transaction) {
       nft::write_schema(out, *nft_, schema_of(family));
     }
   }
+  std::set<SizeClass> classes = transaction.reset ? std::set<SizeClass>{} : classes_;
+  for (const SizeClass& size_class : nft::classes_of(transaction.commands)) {
+    if (!classes.insert(size_class).second) continue;
+    nft::write_class(out, *nft_, schema_of(size_class.family), size_class);
+  }
   nft::write_commands(out, *nft_, config_.table, transaction.commands);
-  return commit(out);
+  auto done = transaction.commands.size() < kNoticedCommands ? commit(out) : commit_unnoticed(out);
+  if (done) classes_ = std::move(classes);
+  return done;
+}
+
+/// The ruleset's generation: up by one with every transaction of anybody. 0 if it is not told.
+std::uint32_t NftDriver::Impl::generation() {
+  netlink::Writer out;
+  nft::begin(out, NFT_MSG_GETGEN, NLM_F_ACK, nft_->next_sequence(), AF_UNSPEC);
+  out.end();
+  std::uint32_t generation = 0;
+  const auto done = nft_->request(out.bytes(), [&](const netlink::Message& message) {
+    generation =
+        netlink::find(message.attributes(sizeof(nfgenmsg)), NFTA_GEN_ID).u32_be().value_or(0);
+  });
+  return done ? generation : 0;
+}
+
+Result<void> NftDriver::Impl::commit_unnoticed(netlink::Writer& out) {
+  const std::uint32_t before = generation();
+  monitor->pause();
+  auto done = commit(out);
+  monitor->resume();
+  if (before == 0 || generation() != before + (done ? 1U : 0U)) monitor->suspect();
+  return done;
 }
 
 Result<std::size_t> NftDriver::Impl::publish_bridges(Family family) {
@@ -400,7 +453,7 @@ Result<std::vector<std::string>> NftDriver::Impl::cleanup() {
     const auto table = read_table(*nft_, family);
     if (!table && table.error().value() == EPERM) return Errc::not_permitted;
     if (!table) return table.error();
-    if (table->schema == KernelState::Schema::absent) continue;
+    if (!table->there) continue;
     netlink::Writer out;
     nft::begin_batch(out, nft_->next_sequence());
     write_removal(out, *nft_, config_.table, family);
@@ -420,6 +473,9 @@ Result<Capabilities> NftDriver::open(const DriverConfig& config) {
 }
 Result<KernelState> NftDriver::read() {
   return impl_->read();
+}
+void NftDriver::adopt(const KernelState& state) {
+  impl_->adopt(state);
 }
 Result<void> NftDriver::apply(const Transaction& transaction) {
   return impl_->apply(transaction);

@@ -18,6 +18,7 @@ class NftDriver final : public Driver {
 
   Result<Capabilities> open(const DriverConfig& config) override;
   Result<KernelState> read() override;
+  void adopt(const KernelState& state) override;
   Result<void> apply(const Transaction& transaction) override;
   Result<std::size_t> publish_routes(const RouteSources& sources) override;
   RouteSources find_sources() override;

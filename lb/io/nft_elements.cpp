@@ -1,7 +1,12 @@
 #include "lb/io/nft_elements.hpp"
 
 #include <algorithm>
+#include <array>
+#include <map>
 #include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
 
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -50,7 +55,21 @@ struct SetChanges {
   std::vector<Fields> removed;
   std::vector<Element> added;
 };
-using Changes = std::map<std::pair<Family, std::string>, SetChanges>;
+/// By family, protocol and kind: found without a look-up for each command.
+struct Changes {
+  static constexpr std::array kFamilies{Family::v4, Family::v6};
+  static constexpr std::array kProtocols{Protocol::tcp, Protocol::udp};
+  static constexpr std::array kSets{Set::vips, Set::slots, Set::refused};
+
+  SetChanges& of(Family family, Protocol protocol, Set set) {
+    return sets[static_cast<std::size_t>(family)][static_cast<std::size_t>(protocol)]
+               [static_cast<std::size_t>(set)];
+  }
+  SetChanges& hairpin(Family family) { return hairpins[static_cast<std::size_t>(family)]; }
+
+  std::array<std::array<std::array<SetChanges, 3>, 2>, 2> sets;
+  std::array<SetChanges, 2> hairpins;
+};
 
 class Sorter {
  public:
@@ -83,11 +102,9 @@ class Sorter {
     return Fields{}.address(address).address(address);
   }
   SetChanges& in(Set set, const Vip& vip) {
-    return changes_[{vip.endpoint.address.family(), set_name(set, vip.protocol)}];
+    return changes_.of(vip.endpoint.address.family(), vip.protocol, set);
   }
-  SetChanges& hairpin(const IpAddress& address) {
-    return changes_[{address.family(), std::string{kHairpinSet}}];
-  }
+  SetChanges& hairpin(const IpAddress& address) { return changes_.hairpin(address.family()); }
   void put_slot(const Vip& vip, std::uint32_t index, const Endpoint& backend) {
     in(Set::slots, vip).added.push_back({key(vip).host(index), Fields{}.endpoint(backend)});
   }
@@ -113,7 +130,7 @@ void write_element(netlink::Writer& out, const Fields& key, const std::optional<
 struct Where {
   std::string_view table;
   Family family;
-  std::string_view set;
+  std::string set;
 };
 
 /// As many messages as it takes; `write(i)` appends the i-th element.
@@ -184,46 +201,6 @@ std::uint64_t packets_of(netlink::Bytes element) {
   return netlink::find(counter, NFTA_COUNTER_PACKETS).u64_be().value_or(0);
 }
 
-bool read_slot(netlink::Bytes element, const Vip& vip, netlink::Bytes rest, KernelState& state) {
-  const auto index = read_host(rest);
-  netlink::Bytes value = data_of(element, NFTA_SET_ELEM_DATA);
-  const auto backend = read_endpoint(value, vip.endpoint.address.family());
-  if (!index || *index >= kMaxSlots || !backend) return false;
-  FoundSlots& slots = state.vips[vip].slots;
-  if (*index >= slots.size()) slots.resize(*index + 1);
-  slots[*index] = *backend;
-  auto& connections = state.connections[vip];
-  if (*index >= connections.size()) connections.resize(*index + 1);
-  connections[*index] = packets_of(element);
-  return true;
-}
-
-bool read_element(netlink::Bytes element, Family family, std::string_view set, KernelState& state) {
-  netlink::Bytes key = data_of(element, NFTA_SET_ELEM_KEY);
-  if (set == kHairpinSet) {
-    const auto from = read_address(key, family);
-    const auto to = read_address(key, family);
-    if (!from || from != to) return false;
-    state.hairpin.insert(*from);
-    return true;
-  }
-  const auto endpoint = read_endpoint(key, family);
-  if (!endpoint) return false;
-  const Protocol protocol = set.ends_with("udp") ? Protocol::udp : Protocol::tcp;
-  const Vip vip{protocol, *endpoint};
-  if (set == set_name(Set::slots, protocol)) return read_slot(element, vip, key, state);
-  if (set == set_name(Set::refused, protocol)) {
-    state.vips[vip].refuses = true;
-    return true;
-  }
-  netlink::Bytes value = data_of(element, NFTA_SET_ELEM_DATA);
-  const auto id = read_host(value);
-  const auto selector = id ? selector_of(*id) : std::nullopt;
-  if (!selector) return false;
-  state.vips[vip].selector = *selector;
-  return true;
-}
-
 template <class Each>
 void each_element(const netlink::Message& message, Each each) {
   if (message.header.nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM)) return;
@@ -239,9 +216,29 @@ void write_commands(netlink::Writer& out, netlink::Socket& socket, std::string_v
   Changes changes;
   Sorter sorter{changes};
   for (const Command& command : commands) std::visit(sorter, command);
-  for (const auto& [where, set] : changes) {
-    write_changes(out, socket, {table, where.first, where.second}, set);
+  for (const Family family : Changes::kFamilies) {
+    for (const Protocol protocol : Changes::kProtocols) {
+      for (const Set set : Changes::kSets) {
+        write_changes(out, socket, {table, family, set_name(set, protocol)},
+                      changes.of(family, protocol, set));
+      }
+    }
+    write_changes(out, socket, {table, family, std::string{kHairpinSet}}, changes.hairpin(family));
   }
+}
+
+std::set<SizeClass> classes_of(std::span<const Command> commands) {
+  std::set<SizeClass> classes;
+  const auto use = [&classes](const Vip& vip, const Selector& selector) {
+    classes.insert({vip.endpoint.address.family(), vip.protocol, selector});
+  };
+  for (const Command& command : commands) {
+    if (const auto* put = std::get_if<PutSelector>(&command)) use(put->vip, put->selector);
+    if (const auto* replace = std::get_if<ReplaceSelector>(&command)) {
+      use(replace->vip, replace->selector);
+    }
+  }
+  return classes;
 }
 
 void write_bridges(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
@@ -250,16 +247,81 @@ void write_bridges(netlink::Writer& out, netlink::Socket& socket, std::string_vi
   SetChanges changes;
   for (const std::uint32_t i : added) changes.added.push_back({Fields{}.host(i).host(i), {}});
   for (const std::uint32_t i : removed) changes.removed.push_back(Fields{}.host(i).host(i));
-  write_changes(out, socket, {table, family, kBridgesSet}, changes);
+  write_changes(out, socket, {table, family, std::string{kBridgesSet}}, changes);
 }
 
-std::size_t read_elements(const netlink::Message& message, Family family, std::string_view set,
-                          KernelState& state) {
-  std::size_t strange = 0;
+bool ElementReader::take_slot(netlink::Bytes element, const Vip& vip, netlink::Bytes rest) {
+  const auto index = read_host(rest);
+  netlink::Bytes value = data_of(element, NFTA_SET_ELEM_DATA);
+  const auto backend = read_endpoint(value, vip.endpoint.address.family());
+  if (!index || *index >= kMaxSlots || !backend) return false;
+  slots_.push_back({vip, *index, *backend, packets_of(element)});
+  return true;
+}
+
+bool ElementReader::take(netlink::Bytes element, Family family, std::string_view set) {
+  netlink::Bytes key = data_of(element, NFTA_SET_ELEM_KEY);
+  if (set == kHairpinSet) {
+    const auto from = read_address(key, family);
+    const auto to = read_address(key, family);
+    if (!from || from != to) return false;
+    hairpin_.insert(*from);
+    return true;
+  }
+  const Protocol protocol = set.ends_with("udp") ? Protocol::udp : Protocol::tcp;
+  if (set.starts_with("classes_")) {
+    const auto id = read_host(key);
+    const auto selector = id ? selector_of(*id) : std::nullopt;
+    if (selector) classes_.insert({family, protocol, *selector});
+    return selector.has_value();
+  }
+  const auto endpoint = read_endpoint(key, family);
+  if (!endpoint) return false;
+  const Vip vip{protocol, *endpoint};
+  if (set.starts_with("slots_")) return take_slot(element, vip, key);
+  if (set.starts_with("refused_")) {
+    refused_.push_back(vip);
+    return true;
+  }
+  netlink::Bytes value = data_of(element, NFTA_SET_ELEM_DATA);
+  const auto id = read_host(value);
+  const auto selector = id ? selector_of(*id) : std::nullopt;
+  if (selector) selectors_.emplace_back(vip, *selector);
+  return selector.has_value();
+}
+
+void ElementReader::read(const netlink::Message& message, Family family, std::string_view set) {
   each_element(message, [&](netlink::Bytes element) {
-    if (!read_element(element, family, set, state)) ++strange;
+    if (!take(element, family, set)) ++strange_;
   });
-  return strange;
+}
+
+void ElementReader::finish(KernelState& state) {
+  // Sorted first: looking each of 40,000 slots up in a map takes three times as long.
+  std::sort(slots_.begin(), slots_.end(), [](const Slot& a, const Slot& b) {
+    return std::tie(a.vip, a.index) < std::tie(b.vip, b.index);
+  });
+  for (auto first = slots_.begin(); first != slots_.end();) {
+    const auto end =
+        std::find_if(first, slots_.end(), [&](const Slot& slot) { return slot.vip != first->vip; });
+    const std::size_t size = std::prev(end)->index + std::size_t{1};
+    FoundSlots& slots =
+        state.vips.emplace_hint(state.vips.end(), first->vip, Applied{})->second.slots;
+    auto& connections =
+        state.connections
+            .emplace_hint(state.connections.end(), first->vip, std::vector<std::uint64_t>{})
+            ->second;
+    slots.resize(size);
+    connections.resize(size);
+    for (; first != end; ++first) {
+      slots[first->index] = first->backend;
+      connections[first->index] = first->connections;
+    }
+  }
+  for (const auto& [vip, selector] : selectors_) state.vips[vip].selector = selector;
+  for (const Vip& vip : refused_) state.vips[vip].refuses = true;
+  state.hairpin = std::move(hairpin_);
+  state.classes = std::move(classes_);
 }
 
 void read_bridges(const netlink::Message& message, std::vector<std::uint32_t>& interfaces) {

@@ -1,10 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <map>
+#include <set>
 #include <span>
-#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -25,15 +23,44 @@ namespace muster::lb::nft {
 void write_commands(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
                     std::span<const Command> commands);
 
+/// The size classes that `commands` let Vips use.
+std::set<SizeClass> classes_of(std::span<const Command> commands);
+
 /// Appends the messages that put `interfaces`, bridges by index, in and out of the bridges set.
 void write_bridges(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
                    Family family, std::span<const std::uint32_t> added,
                    std::span<const std::uint32_t> removed);
 
-/// Takes one message of a set's dump into `state`. `set` is one of our set names; elements that
-/// are not of our making, say added by hand and impossible, are counted in the result.
-std::size_t read_elements(const netlink::Message& message, Family family, std::string_view set,
-                          KernelState& state);
+/// Gathers the dumps of our sets, element by element, in whatever order the kernel has them.
+class ElementReader {
+ public:
+  /// Takes one message of the dump of `set`, one of our set names.
+  void read(const netlink::Message& message, Family family, std::string_view set);
+
+  /// Elements that are not of our making: added by hand, and impossible.
+  std::size_t strange() const noexcept { return strange_; }
+  const std::set<SizeClass>& classes() const noexcept { return classes_; }
+  /// Moves what was read into `state`.
+  void finish(KernelState& state);
+
+ private:
+  struct Slot {
+    Vip vip;
+    std::uint32_t index;
+    Endpoint backend;
+    std::uint64_t connections;
+  };
+  bool take(netlink::Bytes element, Family family, std::string_view set);
+  bool take_slot(netlink::Bytes element, const Vip& vip, netlink::Bytes rest);
+
+  std::vector<Slot> slots_;
+  std::vector<std::pair<Vip, Selector>> selectors_;
+  std::vector<Vip> refused_;
+  std::set<IpAddress> hairpin_;
+  std::set<SizeClass> classes_;
+  std::size_t strange_ = 0;
+};
+
 void read_bridges(const netlink::Message& message, std::vector<std::uint32_t>& interfaces);
 
 }  // namespace muster::lb::nft

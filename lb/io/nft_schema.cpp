@@ -1,6 +1,7 @@
 #include "lb/io/nft_schema.hpp"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <array>
 #include <vector>
 
@@ -34,11 +35,20 @@ constexpr std::uint32_t concat(std::uint32_t left, std::uint32_t right) {
 constexpr std::int32_t kDnatPriority = -110;
 constexpr std::int32_t kGuardPriority = -90;
 constexpr std::int32_t kMasqueradePriority = 90;
+// Behind conntrack, which must see the refusal first, and ahead of everything that might count it.
+constexpr std::int32_t kRetryPriority = -150;
 
 /// A client repeats its SYN after 1 s. By then the first attempt must be forgotten, so that the
 /// repeated one is balanced anew.
 constexpr std::uint32_t kSynSentSeconds = 1;
 constexpr std::string_view kTimeoutPolicy = "syn";
+
+/// A flow that was reset is forgotten at once: a refused client repeats its SYN after 1 s, from
+/// when it sent the first one, which is a moment before any timer that the refusal starts.
+constexpr std::uint32_t kClosedSeconds = 0;
+constexpr std::string_view kRetriedSet = "retried";
+constexpr std::uint64_t kRetriedMilliseconds = 10'000;
+constexpr std::uint32_t kMaxRetried = 65536;  // above it refusals are passed on
 
 // Registers of four octets. Concatenations use them in a row.
 constexpr std::uint32_t kReg = NFT_REG32_00;
@@ -53,10 +63,6 @@ std::uint8_t number_of(Protocol protocol) {
 std::string class_chain(const Selector& selector, Protocol protocol) {
   return std::string{selector.policy == Policy::random ? "random_" : "rr_"} +
          std::to_string(selector.size) + "_" + std::string{to_string(protocol)};
-}
-
-std::string classes_name(Protocol protocol) {
-  return "classes_" + std::string{to_string(protocol)};
 }
 
 /// nft's notes beside a set: nested (type, length, value) octets. Without them nft could not read
@@ -123,12 +129,6 @@ class SchemaWriter {
     table();
     if (options_.syn_failover) timeout_policy();
     sets();
-    for (const Protocol protocol : kProtocols) {
-      for (const Policy policy : kPolicies) {
-        for (const std::uint32_t size : size_classes()) class_rules({policy, size}, protocol);
-      }
-      classes(protocol);
-    }
     service_chain();
     hook("prerouting", NF_INET_PRE_ROUTING, "nat", kDnatPriority);
     rule("prerouting", [this] { jump(NFT_JUMP, "services"); });
@@ -136,6 +136,13 @@ class SchemaWriter {
     rule("output", [this] { jump(NFT_JUMP, "services"); });
     masquerade_chain();
     guard_chains();
+    if (options_.syn_failover) retry_chain();
+    return counts_;
+  }
+
+  SchemaCounts write(const SizeClass& size_class) {
+    class_rules(size_class.selector, size_class.protocol);
+    class_element(size_class);
     return counts_;
   }
 
@@ -165,9 +172,26 @@ class SchemaWriter {
       out_.u16_be(NFTA_CT_TIMEOUT_L3PROTO, v4_ ? NFPROTO_IPV4 : NFPROTO_IPV6);
       out_.u8(NFTA_CT_TIMEOUT_L4PROTO, IPPROTO_TCP);
       // What is not said here the kernel takes from the system's own timeouts.
-      out_.nest(NFTA_CT_TIMEOUT_DATA,
-                [this] { out_.u32_be(CTA_TIMEOUT_TCP_SYN_SENT, kSynSentSeconds); });
+      out_.nest(NFTA_CT_TIMEOUT_DATA, [this] {
+        out_.u32_be(CTA_TIMEOUT_TCP_SYN_SENT, kSynSentSeconds);
+        out_.u32_be(CTA_TIMEOUT_TCP_CLOSE, kClosedSeconds);
+      });
     });
+    out_.end();
+  }
+
+  void retried_set() {
+    ++counts_.objects;
+    open(NFT_MSG_NEWSET, 0);
+    out_.text(NFTA_SET_TABLE, options_.table);
+    out_.text(NFTA_SET_NAME, kRetriedSet);
+    out_.u32_be(NFTA_SET_FLAGS, NFT_SET_EVAL | NFT_SET_TIMEOUT);
+    out_.u32_be(NFTA_SET_KEY_TYPE, concat(v4_ ? kTypeIpv4 : kTypeIpv6, kTypeService));
+    out_.u32_be(NFTA_SET_KEY_LEN, address_size() + 4);
+    const std::uint64_t timeout = htobe64(kRetriedMilliseconds);
+    out_.attribute(NFTA_SET_TIMEOUT, {reinterpret_cast<const std::uint8_t*>(&timeout), 8});
+    out_.nest(NFTA_SET_DESC, [this] { out_.u32_be(NFTA_SET_DESC_SIZE, kMaxRetried); });
+    out_.u32_be(NFTA_SET_ID, ++set_id_);
     out_.end();
   }
 
@@ -229,6 +253,7 @@ class SchemaWriter {
                                            .notes = slots_notes(options_.family, protocol)});
       set(set_name(Set::refused, protocol), {.key_type = service, .key_size = service_size});
     }
+    if (options_.syn_failover) retried_set();
     set(kHairpinSet,
         {.key_type = concat(address_type, address_type), .key_size = 2 * address_size});
     set(kBridgesSet, {.key_type = concat(kTypeIfindex, kTypeIfindex), .key_size = 8});
@@ -367,11 +392,17 @@ class SchemaWriter {
     compare(NFT_CMP_NEQ, {reinterpret_cast<const std::uint8_t*>(&zero), sizeof zero});
   }
 
-  void lookup(std::string_view set, std::optional<std::uint32_t> to) {
+  void must_be_in(std::string_view set) {
     expression("lookup", [&] {
       out_.text(NFTA_LOOKUP_SET, set);
       out_.u32_be(NFTA_LOOKUP_SREG, kReg);
-      if (to) out_.u32_be(NFTA_LOOKUP_DREG, *to);
+    });
+  }
+  void lookup(std::string_view map, std::uint32_t to) {
+    expression("lookup", [&] {
+      out_.text(NFTA_LOOKUP_SET, map);
+      out_.u32_be(NFTA_LOOKUP_SREG, kReg);
+      out_.u32_be(NFTA_LOOKUP_DREG, to);
     });
   }
   void jump(int code, std::string_view to) {
@@ -430,21 +461,17 @@ class SchemaWriter {
 
   /// Not a verdict in `vips` itself: each change there would have the kernel walk all of them to
   /// look for loops, 2.3 ms with 10,000 Vips.
-  void classes(Protocol protocol) {
-    open(NFT_MSG_NEWSETELEM, 0);
+  void class_element(const SizeClass& size_class) {
+    open(NFT_MSG_NEWSETELEM, NLM_F_EXCL);
     out_.text(NFTA_SET_ELEM_LIST_TABLE, options_.table);
-    out_.text(NFTA_SET_ELEM_LIST_SET, classes_name(protocol));
+    out_.text(NFTA_SET_ELEM_LIST_SET, classes_name(size_class.protocol));
     out_.nest(NFTA_SET_ELEM_LIST_ELEMENTS, [&] {
-      for (const Policy policy : kPolicies) {
-        for (const std::uint32_t size : size_classes()) {
-          const Selector selector{policy, size};
-          out_.nest(NFTA_LIST_ELEM, [&] {
-            data(NFTA_SET_ELEM_KEY, class_id(selector));
-            out_.nest(NFTA_SET_ELEM_DATA,
-                      [&] { verdict(NFT_GOTO, class_chain(selector, protocol)); });
-          });
-        }
-      }
+      out_.nest(NFTA_LIST_ELEM, [&] {
+        data(NFTA_SET_ELEM_KEY, class_id(size_class.selector));
+        out_.nest(NFTA_SET_ELEM_DATA, [&] {
+          verdict(NFT_GOTO, class_chain(size_class.selector, size_class.protocol));
+        });
+      });
     });
     out_.end();
   }
@@ -484,14 +511,14 @@ class SchemaWriter {
       match_conntrack(NFT_CT_STATUS, IPS_DST_NAT);
       load_source(kReg);
       load_destination(after_address());
-      lookup(kHairpinSet, std::nullopt);
+      must_be_in(kHairpinSet);
       masquerade();
     });
     rule("postrouting", [this] {
       match_conntrack(NFT_CT_STATUS, IPS_DST_NAT);
       meta_load(NFT_META_IIF, kReg);
       meta_load(NFT_META_OIF, kReg + 1);
-      lookup(kBridgesSet, std::nullopt);
+      must_be_in(kBridgesSet);
       masquerade();
     });
   }
@@ -522,7 +549,7 @@ class SchemaWriter {
     for (const Protocol protocol : kProtocols) {
       rule("guard", [&] {
         load_service(protocol);
-        lookup(set_name(Set::refused, protocol), std::nullopt);
+        must_be_in(set_name(Set::refused, protocol));
         jump(NFT_GOTO, "refuse");
       });
     }
@@ -536,6 +563,75 @@ class SchemaWriter {
     }
   }
 
+  void original(std::uint32_t key, std::uint32_t to) {
+    expression("ct", [&] {
+      out_.u32_be(NFTA_CT_KEY, key);
+      out_.u32_be(NFTA_CT_DREG, to);
+      out_.u8(NFTA_CT_DIRECTION, IP_CT_DIR_ORIGINAL);
+    });
+  }
+
+  /// A reset that answers a SYN: a client's first one is swallowed, where its Vip has another slot
+  /// to try. The client repeats its SYN after 1 s and is balanced anew; a second refusal it gets.
+  /// So a backend that has just died costs those who met it a second and not the connection.
+  void retry_chain() {
+    hook("retry", NF_INET_PRE_ROUTING, "filter", kRetryPriority);
+    rule("retry", [this] {
+      match_protocol(Protocol::tcp);
+      constexpr std::uint8_t kSynAndReset = 0x06;
+      constexpr std::uint8_t kReset = 0x04;
+      payload(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, kReg);
+      mask({&kSynAndReset, 1});
+      compare(NFT_CMP_EQ, {&kReset, 1});
+      expression("ct", [this] {
+        out_.u32_be(NFTA_CT_KEY, NFT_CT_DIRECTION);
+        out_.u32_be(NFTA_CT_DREG, kReg);
+      });
+      constexpr std::uint8_t kReply = IP_CT_DIR_REPLY;
+      compare(NFT_CMP_EQ, {&kReply, 1});
+      match_refused_service();
+      original(v4_ ? NFT_CT_SRC_IP : NFT_CT_SRC_IP6, kReg);
+      original(NFT_CT_PROTO_SRC, after_address());
+      expression("lookup", [this] {
+        out_.text(NFTA_LOOKUP_SET, kRetriedSet);
+        out_.u32_be(NFTA_LOOKUP_SREG, kReg);
+        out_.u32_be(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+      });
+      expression("dynset", [this] {
+        out_.text(NFTA_DYNSET_SET_NAME, kRetriedSet);
+        out_.u32_be(NFTA_DYNSET_OP, NFT_DYNSET_OP_ADD);
+        out_.u32_be(NFTA_DYNSET_SREG_KEY, kReg);
+      });
+      expression("immediate", [this] {
+        out_.u32_be(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+        out_.nest(NFTA_IMMEDIATE_DATA, [this] {
+          out_.nest(NFTA_DATA_VERDICT, [this] { out_.u32_be(NFTA_VERDICT_CODE, NF_DROP); });
+        });
+      });
+    });
+  }
+
+  /// Translated by us, never established, and of a Vip with more than one slot.
+  void match_refused_service() {
+    expression("ct", [this] {
+      out_.u32_be(NFTA_CT_KEY, NFT_CT_STATUS);
+      out_.u32_be(NFTA_CT_DREG, kReg);
+    });
+    const auto octets = [](const std::uint32_t& number) {
+      return netlink::Bytes{reinterpret_cast<const std::uint8_t*>(&number), sizeof number};
+    };
+    constexpr std::uint32_t kStatus = IPS_DST_NAT | IPS_ASSURED;
+    constexpr std::uint32_t kTranslated = IPS_DST_NAT;
+    mask(octets(kStatus));
+    compare(NFT_CMP_EQ, octets(kTranslated));
+    for (const Policy policy : kPolicies) {
+      original(v4_ ? NFT_CT_DST_IP : NFT_CT_DST_IP6, kReg);
+      original(NFT_CT_PROTO_DST, after_address());
+      lookup(set_name(Set::vips, Protocol::tcp), kReg);
+      compare(NFT_CMP_NEQ, octets(class_id({policy, 1})));
+    }
+  }
+
   netlink::Writer& out_;
   netlink::Socket& socket_;
   const SchemaOptions& options_;
@@ -546,6 +642,10 @@ class SchemaWriter {
 };
 
 }  // namespace
+
+std::string classes_name(Protocol protocol) {
+  return "classes_" + std::string{to_string(protocol)};
+}
 
 std::string set_name(Set set, Protocol protocol) {
   std::string name = set == Set::vips ? "vips_" : set == Set::slots ? "slots_" : "refused_";
@@ -576,6 +676,11 @@ std::string schema_comment(const SchemaOptions& options) {
 SchemaCounts write_schema(netlink::Writer& out, netlink::Socket& socket,
                           const SchemaOptions& options) {
   return SchemaWriter{out, socket, options}.write();
+}
+
+SchemaCounts write_class(netlink::Writer& out, netlink::Socket& socket,
+                         const SchemaOptions& options, const SizeClass& size_class) {
+  return SchemaWriter{out, socket, options}.write(size_class);
 }
 
 void begin(netlink::Writer& out, std::uint16_t message, std::uint16_t flags, std::uint32_t sequence,

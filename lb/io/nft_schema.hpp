@@ -20,6 +20,7 @@ inline constexpr unsigned kSchemaVersion = 1;
 
 enum class Set : std::uint8_t { vips, slots, refused };  // one for each protocol
 std::string set_name(Set set, Protocol protocol);
+std::string classes_name(Protocol protocol);
 inline constexpr std::string_view kHairpinSet = "hairpin";
 inline constexpr std::string_view kBridgesSet = "bridges";
 
@@ -46,10 +47,18 @@ struct SchemaCounts {
   std::uint32_t rules = 0;
 };
 
-/// Appends the messages that create the table, without elements of Vips. The caller has opened
-/// the batch, and removes what was there before.
+/// What one size class adds.
+inline constexpr SchemaCounts kClassCounts{.objects = 1, .rules = 2};
+
+/// Appends the messages that create the table, without elements of Vips and without size classes.
+/// The caller has opened the batch, and removes what was there before.
 SchemaCounts write_schema(netlink::Writer& out, netlink::Socket& socket,
                           const SchemaOptions& options);
+
+/// Appends the messages for the rules of one size class: one chain and its way in. Written when
+/// the first Vip needs it; all of them at once would take 40 ms and fill 3,000 lines of listing.
+SchemaCounts write_class(netlink::Writer& out, netlink::Socket& socket,
+                         const SchemaOptions& options, const SizeClass& size_class);
 
 /// Message headers of nf_tables and its batches.
 void begin(netlink::Writer& out, std::uint16_t message, std::uint16_t flags, std::uint32_t sequence,

@@ -50,6 +50,7 @@ std::optional<Service> Programmer::wanted(const Vip& vip) const {
 }
 
 std::size_t Programmer::adopt(KernelState state) {
+  driver_.adopt(state);
   std::set<Vip> different;
   auto old = applied_.begin();
   auto now = state.vips.begin();

@@ -106,14 +106,6 @@ class Observer::Impl {
         targets_{options_.masters} {
     MUSTER_ASSERT(!options_.masters.empty());
     status_.state = "waiting";
-    if (!options_.ca_file.empty()) {
-      ErrorCode error;
-      tls_.load_verify_file(options_.ca_file, error);
-      if (error) tls_error_ = "ca_file " + options_.ca_file + ": " + error.message();
-    } else {
-      ErrorCode ignored;
-      tls_.set_default_verify_paths(ignored);
-    }
   }
 
   asio::awaitable<void> run() { co_await either(watch_masters(), resolve_names()); }
@@ -131,6 +123,7 @@ class Observer::Impl {
   asio::awaitable<Ending> visit(Target target);
   asio::awaitable<Result<Opened, std::string>> open(Target target, HttpRequest request);
   asio::awaitable<Result<Opened, std::string>> open_once(Target target, HttpRequest request);
+  asio::awaitable<std::string> load_certificates();
   asio::awaitable<std::string> refusal(Opened opened);
   asio::awaitable<Ending> stream(Opened opened);
   asio::awaitable<void> read_records(HttpSession& session, RecordQueue& queue);
@@ -163,7 +156,7 @@ class Observer::Impl {
   asio::steady_timer resolve_now_;  // cancelled to wake resolve_names()
   bool names_are_new_ = false;
   asio::ssl::context tls_{asio::ssl::context::tls_client};
-  std::string tls_error_;
+  bool certificates_loaded_ = false;
   Rng rng_;
   MasterState state_;
   Status status_;
@@ -257,7 +250,10 @@ asio::awaitable<Result<Observer::Impl::Opened, std::string>> Observer::Impl::ope
     Target target, HttpRequest request) {
   const MasterUrl& url = target.url;
   show("connecting", to_string(url));
-  if (url.tls && !tls_error_.empty()) co_return tls_error_;
+  if (url.tls) {
+    std::string error = co_await load_certificates();
+    if (!error.empty()) co_return error;
+  }
   auto addresses = co_await resolver_.resolve(url.host, options_.connect_timeout);
   if (!addresses) {
     co_return sentence(url, "cannot find the address: " + addresses.error().message());
@@ -274,6 +270,24 @@ asio::awaitable<Result<Observer::Impl::Opened, std::string>> Observer::Impl::ope
   const auto head = co_await session.ask(std::move(request), options_.response_timeout);
   if (!head) co_return sentence(url, "no answer: " + head.error().message());
   co_return Opened{std::move(session), *head, std::move(target)};
+}
+
+/// Once, before TLS is first used: reading the system's certificates takes tens of milliseconds.
+asio::awaitable<std::string> Observer::Impl::load_certificates() {
+  if (certificates_loaded_) co_return std::string{};
+  auto load = [this] {
+    ErrorCode error;
+    if (options_.ca_file.empty()) {
+      tls_.set_default_verify_paths(error);
+    } else {
+      tls_.load_verify_file(options_.ca_file, error);
+    }
+    return error ? "ca_file " + options_.ca_file + ": " + error.message() : std::string{};
+  };
+  auto loading = on_worker<std::string>(workers_, std::move(load));
+  std::string error = co_await std::move(loading);
+  certificates_loaded_ = error.empty();
+  co_return error;
 }
 
 /// One sentence about an answer that is of no use.

@@ -48,7 +48,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   ClusterView view;
   view.apply({&*write, 1});
   if (!write->value) return 0;
-  const auto& [shard, key, value] = *write;
+  const ShardId& shard = write->shard;
+  const RecordKey& key = write->key;
+  const auto& value = write->value;
   round_trip(decode_task(shard, key, *value),
              [&](const auto& b) { return decode_task(shard, key, b); });
   round_trip(decode_agent(key, *value), [&](const auto& b) { return decode_agent(key, b); });

@@ -82,6 +82,33 @@ TEST_CASE("a restored state serves at once, and the first snapshot moves only wh
   CHECK(second.take_problems().empty());
 }
 
+TEST_CASE("a save in slices is as good as one at once, also when things change meanwhile") {
+  Cluster cluster;
+  observe(cluster, make_snapshot(100));
+  SaveJob job;
+  std::size_t slices = 0;
+  while (!job.collect(cluster, 30)) ++slices;
+  CHECK(slices == 3);
+  CHECK(job.write() == cluster.save());
+
+  SaveJob second;
+  CHECK_FALSE(second.collect(cluster, 50));
+  Observation meanwhile = gone("t0", GoneReason::terminal);
+  meanwhile.tasks_gone.push_back({key("t99"), GoneReason::terminal});
+  meanwhile.agents = {make_agent("a2")};
+  meanwhile.tasks = {make_task("t00", "a2"), make_task("t999", "a2")};
+  observe(cluster, meanwhile, kStart + 1s);
+  while (!second.collect(cluster, 50)) {
+  }
+  Cluster copy;
+  restore(copy, second.write());
+  CHECK(copy.view().tasks().contains(key("t0")));  // saved before it went
+  CHECK_FALSE(copy.view().tasks().contains(key("t99")));
+  CHECK_FALSE(copy.view().tasks().contains(key("t00")));  // came behind the collector
+  CHECK(copy.view().tasks().contains(key("t999")));
+  CHECK(copy.view().waiting().empty());
+}
+
 TEST_CASE("a state is complete with the first snapshot of a master that waits for nobody") {
   Cluster cluster;
   Observation recovering = make_snapshot(0);
@@ -296,7 +323,7 @@ TEST_CASE("an observation in slices is complete with its last one") {
   Cluster cluster;
   Cluster whole;
   observe(whole, make_snapshot(1000));
-  cluster.begin(make_snapshot(1000), kStart, kWall);
+  cluster.begin(std::make_shared<const Observation>(make_snapshot(1000)), kStart, kWall);
   std::size_t slices = 0;
   std::size_t tasks = 0;
   while (cluster.busy()) {
@@ -312,7 +339,7 @@ TEST_CASE("an observation in slices is complete with its last one") {
   CHECK(cluster.save() == whole.save());
 
   // An event in the middle of the next snapshot finishes that first.
-  cluster.begin(make_snapshot(900), kStart + 1s, kWall);
+  cluster.begin(std::make_shared<const Observation>(make_snapshot(900)), kStart + 1s, kWall);
   cluster.advance(10, kStart + 1s, kWall);
   const auto delta = observe(cluster, gone("t5", GoneReason::terminal), kStart + 2s);
   CHECK_FALSE(cluster.busy());

@@ -188,7 +188,7 @@ TEST_CASE("an adopted address outside the range, as after a new configuration, i
 }
 
 TEST_CASE("no two names share an address, and none in use ever moves") {
-  for_each_seed(30, [](std::uint64_t seed) {
+  for_each_seed(10, [](std::uint64_t seed) {
     MUSTER_SHOW_SEED(seed);
     Rng rng{seed};
     VipAllocator vips{small_range("11.0.0.0", "11.0.0.31")};
@@ -209,11 +209,12 @@ TEST_CASE("no two names share an address, and none in use ever moves") {
       vips.settle(now);
       std::set<IpAddress> taken;
       for (const auto& [id, record] : vips.records()) {
-        CHECK(taken.insert(*record.allocation.v4).second);
-        CHECK((used[id.str()] > 0) != record.unused_since_seconds.has_value());
+        const bool alone = taken.insert(*record.allocation.v4).second;
+        const bool right = (used[id.str()] > 0) != record.unused_since_seconds.has_value();
+        if (!alone || !right) FAIL(id.str());  // a CHECK for each would be most of the time
       }
       for (const auto& [id, address] : before) {
-        if (used[id] > 0) CHECK(address_of(vips, id.c_str()) == address);
+        if (used[id] > 0 && address_of(vips, id.c_str()) != address) FAIL(id);
       }
       before.clear();
       for (const auto& [id, record] : vips.records()) {

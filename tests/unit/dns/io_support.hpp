@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arpa/inet.h>
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <functional>
@@ -49,9 +50,10 @@ inline void transmit(const FileDescriptor& fd, const Bytes& bytes) {
 }
 
 inline Bytes framed(const Bytes& message) {
-  Bytes out{static_cast<std::byte>(message.size() >> 8),
-            static_cast<std::byte>(message.size() & 0xFF)};
-  out.insert(out.end(), message.begin(), message.end());
+  Bytes out(2 + message.size());
+  out[0] = static_cast<std::byte>(message.size() >> 8);
+  out[1] = static_cast<std::byte>(message.size() & 0xFF);
+  std::copy(message.begin(), message.end(), out.begin() + 2);
   return out;
 }
 

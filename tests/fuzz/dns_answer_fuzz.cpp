@@ -1,0 +1,65 @@
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "dns/core/answer.hpp"
+#include "dns/core/catalog.hpp"
+#include "dns/core/reply.hpp"
+#include "dns/core/text.hpp"
+
+namespace {
+
+using namespace muster;
+using namespace muster::dns;
+
+std::shared_ptr<const ZoneSnapshot> make_zones(bool complete) {
+  ClusterDelta delta;
+  delta.complete = complete;
+  for (int i = 0; i < 40; ++i) {
+    Task task;
+    task.id = TaskId{"t." + std::to_string(i)};
+    task.framework_name = "fw";
+    task.agent_id = AgentId{"a-S" + std::to_string(i)};
+    task.name = i < 35 ? "app" : "db";
+    task.state = TaskState::running;
+    task.agent_addresses = {IpAddress{IpAddress::V4{10, 0, 0, static_cast<std::uint8_t>(i + 1)}}};
+    task.addresses = task.agent_addresses;
+    task.host_ports = {*Port::from(8080)};
+    delta.tasks.push_back({nullptr, std::make_shared<const Task>(task)});
+  }
+  return Catalog{{}}.apply(delta);
+}
+
+}  // namespace
+
+// Any message gets an answer that stays within its limit, can be read, and echoes id and
+// question; or none.
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const auto complete = make_zones(true);
+  static const auto partial = make_zones(false);
+  const std::vector<std::uint8_t> copy(data, data + size);
+  const auto message = std::as_bytes(std::span{copy});
+  for (const auto& zones : {complete, partial}) {
+    for (const Transport transport : {Transport::udp, Transport::tcp}) {
+      const std::size_t room = transport == Transport::udp ? kDefaultUdpSize : kMaxMessageSize;
+      std::vector<std::byte> out(room);
+      Query query;
+      const Answer made = answer(
+          message, *zones, {.rotation = static_cast<std::uint32_t>(size), .transport = transport},
+          out, query);
+      if (made.kind != Answer::Kind::reply) continue;
+      if (made.size > room || made.size < kHeaderSize) std::abort();
+      const auto reply = std::span{out}.first(made.size);
+      const auto shape = walk_reply(reply);
+      if (!shape || std::memcmp(reply.data(), message.data(), 2) != 0) std::abort();
+      if ((shape->flags & flag::kResponse) == 0) std::abort();
+      if (shape->question_end > kHeaderSize && !answers_question(reply, message)) std::abort();
+      if (reply_text(reply).find("malformed") != std::string::npos) std::abort();
+    }
+  }
+  return 0;
+}

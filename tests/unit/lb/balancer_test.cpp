@@ -1,0 +1,246 @@
+#include "lb/io/balancer.hpp"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <doctest/doctest.h>
+
+#include "base/io/task_group.hpp"
+#include "lb/io/connections.hpp"
+#include "tests/support/fake_driver.hpp"
+#include "tests/support/lb_samples.hpp"
+
+namespace muster::lb {
+namespace {
+
+using namespace testing;
+
+ClusterDelta delta_of(std::vector<Change<Task>> tasks, bool complete = true) {
+  ClusterDelta delta;
+  delta.complete = complete;
+  delta.tasks = std::move(tasks);
+  return delta;
+}
+
+Task web(int i) {
+  return task(std::to_string(i),
+              {literal("10.1." + std::to_string(i / 200) + "." + std::to_string(i % 200), 80)},
+              {"192.168.0.1:80"});
+}
+
+/// A Balancer on a fake kernel, and a loop that is run by hand.
+struct Fixture {
+  explicit Fixture(FakeKernel& kernel, BalancerOptions options = {})
+      : balancer{context.get_executor(), std::make_unique<FakeDriver>(kernel), options, registry},
+        group{context.get_executor()} {
+    REQUIRE(balancer.start());
+  }
+  ~Fixture() {
+    group.stop();
+    boost::asio::co_spawn(context, group.join(), [](const std::exception_ptr&) {});
+    context.restart();
+    context.run();
+  }
+  void run() { group.spawn(balancer.run()); }
+  /// Lets the loop run until `done`, at most some seconds.
+  template <class Done>
+  bool until(Done done) {
+    const TimePoint limit = Clock::now() + std::chrono::seconds{20};
+    while (!done()) {
+      if (Clock::now() > limit) return false;
+      context.restart();
+      context.run_one_for(std::chrono::milliseconds{100});
+    }
+    return true;
+  }
+  double metric(const std::string& name) const {
+    for (const auto& family : registry.Collect()) {
+      if (family.name != name || family.metric.empty()) continue;
+      const auto& metric = family.metric[0];
+      return family.type == prometheus::MetricType::Gauge ? metric.gauge.value
+                                                          : metric.counter.value;
+    }
+    return -1;
+  }
+
+  boost::asio::io_context context;
+  prometheus::Registry registry;
+  Balancer balancer;
+  TaskGroup group;
+};
+
+TEST_CASE("a small change is in the kernel when apply returns") {
+  FakeKernel kernel;
+  Fixture fixture{kernel};
+  fixture.balancer.apply(delta_of({added(web(1)), added(web(2))}));
+  CHECK(kernel.state.vips.size() == 2);
+  CHECK(fixture.balancer.status().healthy);
+  CHECK(fixture.balancer.status().applied_vips == 2);
+  CHECK(fixture.balancer.status().applied_backends == 2);
+  CHECK(fixture.balancer.vips().size() == 2);
+  CHECK(fixture.balancer.vips()[0].name == "10.1.0.1:80");
+  CHECK(fixture.metric("muster_lb_vips") == 2);
+  CHECK(fixture.metric("muster_lb_applied_changes_total") == 2);
+}
+
+TEST_CASE("routes come after the first elements") {
+  FakeKernel kernel;
+  BalancerOptions options;
+  options.node_v4 = ip("192.168.0.1");
+  Fixture fixture{kernel, options};
+  kernel.after_write = [&](const KernelState& state) {
+    if (!state.vips.empty()) CHECK_FALSE(kernel.routes.v4.has_value());
+  };
+  fixture.balancer.apply(delta_of({added(web(1))}));
+  CHECK(kernel.routes.v4 == ip("192.168.0.1"));
+}
+
+TEST_CASE("a large change follows in steps, in order with what comes after it") {
+  FakeKernel kernel;
+  Fixture fixture{kernel};
+  std::vector<Change<Task>> tasks;
+  for (int i = 0; i < 10000; ++i) tasks.push_back(added(web(i)));
+  fixture.balancer.apply(delta_of(std::move(tasks)));
+  CHECK(kernel.state.vips.size() < 10000);
+  fixture.balancer.apply(delta_of({removed(web(9999))}));
+  CHECK(fixture.until([&] { return kernel.state.vips.size() == 9999; }));
+  CHECK_FALSE(kernel.state.vips.contains(tcp("10.1.49.199:80")));
+}
+
+TEST_CASE("a bad range and a missing privilege are told before anything is done") {
+  FakeKernel kernel;
+  boost::asio::io_context context;
+  for (const char* range : {"11.0.0.0", "fd01:c::/64", "11.0.0.0/40"}) {
+    CAPTURE(range);
+    prometheus::Registry registry;
+    BalancerOptions options;
+    options.vip_range_v4 = range;
+    Balancer balancer{context.get_executor(), std::make_unique<FakeDriver>(kernel), options,
+                      registry};
+    const auto started = balancer.start();
+    REQUIRE_FALSE(started);
+    CHECK(started.error() == Errc::bad_range);
+    CHECK(balancer.status().last_error.find(range) != std::string::npos);
+  }
+  CHECK(kernel.calls == 0);
+}
+
+TEST_CASE("a refused change is tried again") {
+  FakeKernel kernel;
+  Fixture fixture{kernel};
+  fixture.run();
+  kernel.fail_at = kernel.calls + 1;
+  fixture.balancer.apply(delta_of({added(web(1))}));
+  CHECK_FALSE(fixture.balancer.status().healthy);
+  CHECK_FALSE(fixture.balancer.status().last_error.empty());
+  CHECK(fixture.until([&] { return fixture.balancer.status().healthy; }));
+  CHECK(kernel.state.vips.size() == 1);
+  CHECK(fixture.metric("muster_lb_errors_total") == 1);
+}
+
+TEST_CASE("a foreign flush is mended at once") {
+  FakeKernel kernel;
+  Fixture fixture{kernel};
+  fixture.run();
+  fixture.balancer.apply(delta_of({added(web(1)), added(web(2))}));
+  kernel.flush_all();
+  CHECK(fixture.until([&] { return kernel.state.vips.size() == 2; }));
+  CHECK(fixture.until([&] { return fixture.metric("muster_lb_reconcile_repairs_total") == 2; }));
+  CHECK(fixture.metric("muster_lb_foreign_changes_total") == 1);
+}
+
+TEST_CASE("a steady reconcile writes nothing") {
+  FakeKernel kernel;
+  BalancerOptions options;
+  options.reconcile_interval = Duration{20};
+  Fixture fixture{kernel, options};
+  fixture.run();
+  fixture.balancer.apply(delta_of({added(web(1)), added(web(2))}));
+  const std::size_t writes = kernel.writes;
+  CHECK(fixture.until([&] { return fixture.metric("muster_lb_reconciles_total") >= 3; }));
+  CHECK(kernel.writes == writes);
+  CHECK(fixture.metric("muster_lb_reconcile_repairs_total") == 0);
+}
+
+TEST_CASE("changes that come while the kernel is read are not lost") {
+  FakeKernel kernel;
+  BalancerOptions options;
+  options.reconcile_interval = Duration{1};
+  Fixture fixture{kernel, options};
+  fixture.run();
+  for (int i = 0; i < 500; ++i) {
+    fixture.balancer.apply(delta_of({added(web(i))}));
+    fixture.context.restart();
+    fixture.context.poll();
+  }
+  CHECK(fixture.until([&] { return kernel.state.vips.size() == 500; }));
+  CHECK(fixture.until([&] { return fixture.balancer.status().healthy; }));
+  CHECK(fixture.metric("muster_lb_reconcile_repairs_total") == 0);
+}
+
+TEST_CASE("a quarantined VIP is shown, and tried again at the next reconcile") {
+  FakeKernel kernel;
+  BalancerOptions options;
+  options.reconcile_interval = Duration{300};
+  Fixture fixture{kernel, options};
+  fixture.run();
+  kernel.poison = {tcp("10.1.0.1:80")};
+  fixture.balancer.apply(delta_of({added(web(1)), added(web(2))}));
+  CHECK(fixture.until([&] { return fixture.metric("muster_lb_quarantined_vips") == 1; }));
+  CHECK(kernel.state.vips.size() == 1);
+  CHECK(fixture.balancer.vips()[0].quarantined);
+  {
+    const std::scoped_lock lock{kernel.mutex};
+    kernel.poison.clear();
+  }
+  CHECK(fixture.until([&] { return kernel.state.vips.size() == 2; }));
+  CHECK(fixture.until([&] { return fixture.balancer.status().healthy; }));
+}
+
+TEST_CASE("udp VIPs that change have their stale flows forgotten") {
+  FakeKernel kernel;
+  Fixture fixture{kernel};
+  const Task one = task("1", {literal("10.1.0.1", 53, Protocol::udp)}, {"192.168.0.1:53"});
+  fixture.balancer.apply(delta_of({added(one)}));
+  const auto flushes = [&] {
+    const std::scoped_lock lock{kernel.mutex};
+    return kernel.flushes.size();
+  };
+  CHECK(fixture.until([&] { return flushes() == 1; }));
+  fixture.balancer.apply(delta_of({removed(one)}));
+  CHECK(fixture.until([&] { return flushes() == 2; }));
+  CHECK(kernel.flushes[1] == UdpKeep{{udp("10.1.0.1:53"), {}}});
+}
+
+TEST_CASE("what slots count is summed for each backend, whatever happens to the slots") {
+  ConnectionCounter counter;
+  const Vip vip = tcp("10.1.0.1:80");
+  const Endpoint a = at("10.0.0.1:1");
+  const Endpoint b = at("10.0.0.2:1");
+  KernelState state;
+  state.vips[vip] = {.selector = Selector{Policy::random, 2}, .slots = {a, b}};
+  state.connections[vip] = {10, 20};
+  CHECK(counter.update(state)->at(vip) == std::map<Endpoint, std::uint64_t>{{a, 10}, {b, 20}});
+  state.connections[vip] = {15, 20};
+  CHECK(counter.update(state)->at(vip).at(a) == 15);
+  // a left; its slot went to b, and began at 0 again.
+  state.vips[vip].slots = {b, b};
+  state.connections[vip] = {3, 21};
+  CHECK(counter.update(state)->at(vip) == std::map<Endpoint, std::uint64_t>{{b, 24}});
+}
+
+TEST_CASE("connection series end at a bound, and the rest is one series") {
+  auto totals = std::make_shared<ConnectionTotals>();
+  for (int i = 0; i < 3000; ++i) {
+    const Vip vip = tcp("10.1." + std::to_string(i / 200) + "." + std::to_string(i % 200) + ":80");
+    (*totals)[vip][at("10.0.0.1:1")] = 2;
+  }
+  ConnectionMetrics metrics;
+  metrics.publish(totals, nullptr);
+  const auto families = metrics.Collect();
+  REQUIRE(families.size() == 1);
+  REQUIRE(families[0].metric.size() == ConnectionMetrics::kMaxSeries + 1);
+  CHECK(families[0].metric.back().counter.value == 2000);
+}
+
+}  // namespace
+}  // namespace muster::lb
