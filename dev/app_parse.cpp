@@ -14,8 +14,8 @@ namespace {
 
 constexpr unsigned kMaxInstances = 1000;  // each is a process on this machine
 constexpr std::size_t kMaxApps = 1000;
-constexpr std::size_t kMaxPorts = 100;     // of one app
-constexpr unsigned kMaxGroupDepth = 16;    // groups in groups
+constexpr std::size_t kMaxPorts = 100;           // of one app
+constexpr unsigned kMaxGroupDepth = 16;          // groups in groups
 constexpr double kMaxSeconds = 7 * 24 * 3600.0;  // a week: more is a slip
 
 /// Marathon's PathId: parts of lower-case letters, digits, '-' and inner dots.
@@ -103,8 +103,8 @@ AppPort port_definition(const JsonPlace& place, bool require_ports) {
 }
 
 AppPort port_mapping(const JsonPlace& place, NetworkMode network) {
-  place.only({"containerPort", "hostPort", "servicePort", "protocol", "name", "labels",
-              "networkNames"});
+  place.only(
+      {"containerPort", "hostPort", "servicePort", "protocol", "name", "labels", "networkNames"});
   AppPort out;
   out.container_port = std::uint16_t{0};
   if (const auto port = place.find("containerPort")) {
@@ -158,13 +158,45 @@ class AppReader {
           "killSelection", "unreachableStrategy", "role", "check", "tty", "resourceLimits"}) {
       if (const auto ignored = place_.find(field)) ignore(*ignored, "has no effect here");
     }
-    place_.only({"id", "cmd", "args", "env", "instances", "cpus", "mem", "disk", "ports",
-                 "portDefinitions", "requirePorts", "networks", "container", "labels",
-                 "healthChecks", "taskKillGracePeriodSeconds", "backoffSeconds", "backoffFactor",
-                 "maxLaunchDelaySeconds", "upgradeStrategy", "constraints",
-                 "acceptedResourceRoles", "fetch", "uris", "storeUrls", "dependencies", "secrets",
-                 "user", "executor", "residency", "readinessChecks", "gpus", "killSelection",
-                 "unreachableStrategy", "role", "check", "tty", "resourceLimits", "version",
+    place_.only({"id",
+                 "cmd",
+                 "args",
+                 "env",
+                 "instances",
+                 "cpus",
+                 "mem",
+                 "disk",
+                 "ports",
+                 "portDefinitions",
+                 "requirePorts",
+                 "networks",
+                 "container",
+                 "labels",
+                 "healthChecks",
+                 "taskKillGracePeriodSeconds",
+                 "backoffSeconds",
+                 "backoffFactor",
+                 "maxLaunchDelaySeconds",
+                 "upgradeStrategy",
+                 "constraints",
+                 "acceptedResourceRoles",
+                 "fetch",
+                 "uris",
+                 "storeUrls",
+                 "dependencies",
+                 "secrets",
+                 "user",
+                 "executor",
+                 "residency",
+                 "readinessChecks",
+                 "gpus",
+                 "killSelection",
+                 "unreachableStrategy",
+                 "role",
+                 "check",
+                 "tty",
+                 "resourceLimits",
+                 "version",
                  "versionInfo"});
   }
 
@@ -212,8 +244,8 @@ class AppReader {
   }
 
   void read_docker(const JsonPlace& docker) {
-    docker.only({"image", "network", "portMappings", "privileged", "parameters",
-                 "forcePullImage", "pullConfig", "credential"});
+    docker.only({"image", "network", "portMappings", "privileged", "parameters", "forcePullImage",
+                 "pullConfig", "credential"});
     if (const auto image = docker.find("image")) {
       app_.container->image = image->text();
       ignore(*image, "not pulled: cmd runs as a local process");
@@ -264,8 +296,9 @@ class AppReader {
     const auto numbers = place_.find("ports");
     if (const auto list = mappings()) {
       if (app_.network == NetworkMode::host) {
-        list->fail("portMappings need a container network: add \"networks\": [{\"mode\": "
-                   "\"container/bridge\"}]");
+        list->fail(
+            "portMappings need a container network: add \"networks\": [{\"mode\": "
+            "\"container/bridge\"}]");
       }
       if (definitions) definitions->fail("give portDefinitions or portMappings, not both");
       for (const JsonPlace& item : list->items()) {
@@ -288,8 +321,8 @@ class AppReader {
     } else if (app_.network == NetworkMode::host) {
       app_.ports.emplace_back().name = "default";  // as Marathon does
     }
-    if (app_.ports.size() > kMaxPorts) place_.fail("more than " + std::to_string(kMaxPorts) +
-                                                   " ports");
+    if (app_.ports.size() > kMaxPorts)
+      place_.fail("more than " + std::to_string(kMaxPorts) + " ports");
   }
 
   void read_health() {
@@ -311,8 +344,8 @@ class AppReader {
 
   AppHealthCheck health_check(const JsonPlace& place) {
     place.only({"protocol", "path", "portIndex", "port", "command", "delaySeconds",
-                "gracePeriodSeconds", "intervalSeconds", "timeoutSeconds",
-                "maxConsecutiveFailures", "ignoreHttp1xx", "ipProtocol"});
+                "gracePeriodSeconds", "intervalSeconds", "timeoutSeconds", "maxConsecutiveFailures",
+                "ignoreHttp1xx", "ipProtocol"});
     AppHealthCheck check;
     const auto protocol = place.find("protocol");
     const std::string kind = protocol ? protocol->text() : "HTTP";  // Marathon's default
@@ -430,9 +463,8 @@ void read_all(const JsonPlace& place, const std::string& group, unsigned depth, 
 AppError syntax_error(std::string_view text, std::size_t at, const json::error_code& why) {
   const std::string_view before = text.substr(0, std::min(at, text.size()));
   const auto line = std::count(before.begin(), before.end(), '\n') + 1;
-  const std::size_t start = before.rfind('\n') == std::string_view::npos
-                                ? 0
-                                : before.rfind('\n') + 1;
+  const std::size_t start =
+      before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1;
   return {.where = "line " + std::to_string(line) + ", column " +
                    std::to_string(before.size() - start + 1),
           .what = "not JSON: " + why.message()};

@@ -3,11 +3,11 @@
 #include <csignal>
 #include <cstdio>
 #include <random>
-
-#include <boost/asio/as_tuple.hpp>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+#include <boost/asio/as_tuple.hpp>
 
 #include "dev/cluster_impl.hpp"
 #include "dev/health.hpp"
@@ -167,7 +167,8 @@ void Cluster::greet() {
     rows.push_back({node.name(), node_address(node.number), node_address6(node.number),
                     "containers " + container_subnet(node.number)});
   }
-  rows.push_back({"master", master_address() + ":5050", "", "standby " + standby_address() + ":5050"});
+  rows.push_back(
+      {"master", master_address() + ":5050", "", "standby " + standby_address() + ":5050"});
   std::string table = aligned(rows, "  ");
   table.pop_back();
   terminal_.line(table);
@@ -206,7 +207,7 @@ asio::awaitable<bool> Cluster::all_ready(bool apps_only, std::string* why) {
     if (one) ++ready;
   }
   *why += ", " + std::to_string(ready) + "/" + std::to_string(options_.nodes) + " nodes ready";
-  co_return good && ready == options_.nodes;
+  co_return good&& ready == options_.nodes;
 }
 
 asio::awaitable<void> Cluster::announce_ready() {
@@ -223,8 +224,7 @@ asio::awaitable<void> Cluster::announce_ready() {
 
 asio::awaitable<void> Cluster::bring_master_back() {
   master_->restart(wall_now());
-  master_http_->listen(
-      listen_in(network_.master.get(), master_address(), kMasterPort).release());
+  master_http_->listen(listen_in(network_.master.get(), master_address(), kMasterPort).release());
   master_up_ = true;
   co_await sleep_for(kRoutesAfter);
   master_->set_phase(MasterPhase::recovering);

@@ -15,9 +15,9 @@ namespace muster::dev {
 struct ClusterOptions {
   std::string name = "default";
   unsigned nodes = 1;
-  std::string muster;       // absolute path of the daemon's binary
+  std::string muster;        // absolute path of the daemon's binary
   std::string extra_config;  // TOML, appended to every node's configuration
-  std::string path;         // PATH of tasks and of `exec`
+  std::string path;          // PATH of tasks and of `exec`
   std::vector<App> apps;
   bool color = false;  // the terminal can rewrite its last line
 };

@@ -1,7 +1,6 @@
 #include <algorithm>
-#include <stdexcept>
-
 #include <fcntl.h>
+#include <stdexcept>
 #include <unistd.h>
 
 #include "dev/cluster_impl.hpp"
@@ -39,7 +38,9 @@ ControlAnswer said(std::string what) {
   return out;
 }
 
-Fd copy_of(const Fd& fd) { return Fd{::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)}; }
+Fd copy_of(const Fd& fd) {
+  return Fd{::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)};
+}
 
 }  // namespace
 
@@ -117,9 +118,8 @@ asio::awaitable<ControlAnswer> Cluster::show() {
   for (const Node& node : network_.nodes) {
     const Daemons::Daemon& daemon = daemons_->of(node.number);
     const bool ready = co_await node_ready(node.number);
-    const int pid = daemon.pid == 0 ? 0
-                                    : host_pid(handles_.host_proc.get(), handles_.host_pid,
-                                               daemon.pid);
+    const int pid =
+        daemon.pid == 0 ? 0 : host_pid(handles_.host_proc.get(), handles_.host_pid, daemon.pid);
     nodes.push_back({{"node", node.name()},
                      {"address", node_address(node.number)},
                      {"address6", node_address6(node.number)},
@@ -144,10 +144,10 @@ asio::awaitable<ControlAnswer> Cluster::show() {
   ControlAnswer out;
   out.body["name"] = options_.name;
   out.body["age"] = terminal_.age();
-  out.body["master"] = !master_up_ ? "gone"
-                       : master_->phase() != MasterPhase::leading
-                           ? "recovering"
-                           : master_->has_recovered_agents() ? "agents coming back" : "leading";
+  out.body["master"] = !master_up_                                ? "gone"
+                       : master_->phase() != MasterPhase::leading ? "recovering"
+                       : master_->has_recovered_agents()          ? "agents coming back"
+                                                                  : "leading";
   out.body["nodes"] = std::move(nodes);
   out.body["tasks"] = std::move(tasks);
   co_return out;
@@ -207,8 +207,8 @@ ControlAnswer Cluster::kill(const json::object& request) {
   const std::string task = text(request, "task");
   const std::string app = text(request, "app");
   const auto instance = static_cast<unsigned>(integer(request, "instance").value_or(1));
-  const auto done = task.empty() ? launcher_->kill(app, instance, signal)
-                                 : launcher_->kill(task, signal);
+  const auto done =
+      task.empty() ? launcher_->kill(app, instance, signal) : launcher_->kill(task, signal);
   if (!done) throw std::runtime_error{"no such task runs; see muster-dev ps"};
   return said(*done);
 }

@@ -3,14 +3,14 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <stdexcept>
-
-#include <boost/json/serialize.hpp>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdexcept>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <boost/json/serialize.hpp>
 
 #include "dev/control.hpp"
 #include "dev/terminal.hpp"
@@ -74,8 +74,7 @@ int command_ps(const std::string& name, bool as_json) {
   }
   std::printf("cluster %s, up %s, master %s\n\n", text(answer.body, "name").c_str(),
               text(answer.body, "age").c_str(), text(answer.body, "master").c_str());
-  std::vector<std::vector<std::string>> rows{
-      {"NODE", "ADDRESS", "IPV6", "MUSTER", "READY", "PID"}};
+  std::vector<std::vector<std::string>> rows{{"NODE", "ADDRESS", "IPV6", "MUSTER", "READY", "PID"}};
   for (const json::value& value : answer.body.at("nodes").as_array()) {
     const json::object& node = value.as_object();
     rows.push_back({text(node, "node"), text(node, "address"), text(node, "address6"),
@@ -96,9 +95,21 @@ int command_ps(const std::string& name, bool as_json) {
 
 int command_wait(const std::string& name, unsigned seconds, bool apps_only) {
   Terminal terminal;
-  const ControlAnswer answer = ControlClient{name}.call(
-      {{"command", "wait"}, {"seconds", seconds}, {"apps", apps_only}},
-      [&](const std::string& why) { terminal.status("waiting: " + why); });
+  ControlClient client = [&] {
+    // A script that has just started the cluster in the background is quicker than that.
+    for (unsigned tenth = 0;; ++tenth) {
+      try {
+        return ControlClient{name};
+      } catch (const std::runtime_error&) {
+        if (tenth >= seconds * 10) throw;
+      }
+      terminal.status("waiting: the cluster is not there yet");
+      ::usleep(100'000);
+    }
+  }();
+  const ControlAnswer answer =
+      client.call({{"command", "wait"}, {"seconds", seconds}, {"apps", apps_only}},
+                  [&](const std::string& why) { terminal.status("waiting: " + why); });
   terminal.settle(text(answer.body, "said") + " (" + terminal.age() + ")");
   return 0;
 }
@@ -123,9 +134,10 @@ int command_logs(const std::string& name, const std::string& which, bool follow)
 
 int command_exec(const std::string& name, unsigned node, bool container,
                  const std::vector<std::string>& argv) {
-  const ControlAnswer answer = ControlClient{name}.call(
-      {{"command", "exec"}, {"node", node}, {"container", container}});
-  if (answer.descriptors.size() != 4) throw std::runtime_error{"the node's namespaces did not come"};
+  const ControlAnswer answer =
+      ControlClient{name}.call({{"command", "exec"}, {"node", node}, {"container", container}});
+  if (answer.descriptors.size() != 4)
+    throw std::runtime_error{"the node's namespaces did not come"};
   char directory[4096];
   if (::getcwd(directory, sizeof directory) == nullptr) std::strcpy(directory, "/");
   if (::setns(answer.descriptors[0].get(), CLONE_NEWPID) != 0) {
@@ -160,8 +172,7 @@ int command_scale(const std::string& name, const std::string& app, unsigned inst
   return say(name, {{"command", "scale"}, {"app", app}, {"instances", instances}});
 }
 
-int command_node(const std::string& name, const std::string& command, unsigned node,
-                 bool restart) {
+int command_node(const std::string& name, const std::string& command, unsigned node, bool restart) {
   return say(name, {{"command", command}, {"node", node}, {"restart", restart}});
 }
 

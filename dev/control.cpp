@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <system_error>
 
 #include <boost/asio/as_tuple.hpp>
@@ -12,8 +14,6 @@
 #include <boost/asio/write.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "base/io/async.hpp"
 #include "base/io/task_group.hpp"
@@ -135,7 +135,9 @@ void ControlServer::close() {
   impl_->tasks.stop();
 }
 
-asio::awaitable<void> ControlServer::join() { return impl_->tasks.join(); }
+asio::awaitable<void> ControlServer::join() {
+  return impl_->tasks.join();
+}
 
 ControlClient::ControlClient(const std::string& name)
     : socket_{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)} {

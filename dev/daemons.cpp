@@ -2,9 +2,8 @@
 
 #include <csignal>
 #include <cstring>
-#include <fstream>
-
 #include <fcntl.h>
+#include <fstream>
 #include <sys/wait.h>
 
 namespace muster::dev {
@@ -42,11 +41,12 @@ bool Daemons::start(unsigned number) {
   if (daemon.pid != 0) return false;
   const Fd log{::open(log_of(number).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)};
   try {
-    daemon.pid = spawn({.argv = {context_.muster, "agent", "--config", "/run/muster-dev/muster.toml"},
-                        .environment = {"PATH=" + context_.path, "HOME=/root", "LANG=C.UTF-8"},
-                        .directory = "/",
-                        .entry = context_.nodes[number - 1].spaces.entry(),
-                        .output = log.get()});
+    daemon.pid =
+        spawn({.argv = {context_.muster, "agent", "--config", "/run/muster-dev/muster.toml"},
+               .environment = {"PATH=" + context_.path, "HOME=/root", "LANG=C.UTF-8"},
+               .directory = "/",
+               .entry = context_.nodes[number - 1].spaces.entry(),
+               .output = log.get()});
   } catch (const std::exception& error) {
     daemon.note = error.what();
     context_.report("node" + std::to_string(number) + ": " + error.what());
@@ -71,9 +71,8 @@ void Daemons::ended(unsigned number, int status) {
   signal_session(daemon.pid, SIGKILL);  // its helpers, as systemd would
   daemon.pid = 0;
   if (daemon.note != "killed") {
-    daemon.note = WIFSIGNALED(status)
-                      ? std::string{"died: "} + ::strsignal(WTERMSIG(status))
-                      : "exited with status " + std::to_string(WEXITSTATUS(status));
+    daemon.note = WIFSIGNALED(status) ? std::string{"died: "} + ::strsignal(WTERMSIG(status))
+                                      : "exited with status " + std::to_string(WEXITSTATUS(status));
     context_.report("node" + std::to_string(number) + ": muster " + daemon.note +
                     "; its output: muster-dev logs " + std::to_string(number));
   }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-
 namespace muster::dev {
 
 namespace {
@@ -17,7 +16,9 @@ void put16(std::string& out, unsigned value) {
   out += static_cast<char>(value & 0xff);
 }
 
-std::uint16_t type_of(Family family) { return family == Family::v4 ? kTypeA : kTypeAaaa; }
+std::uint16_t type_of(Family family) {
+  return family == Family::v4 ? kTypeA : kTypeAaaa;
+}
 
 /// A cursor over a packet that stops at its end for good.
 class Cursor {

@@ -28,10 +28,11 @@ asio::awaitable<Result<unsigned>> exchange(tcp::socket& socket, std::uint16_t po
   const auto [connect_error] = co_await socket.async_connect(to, kNoThrow);
   if (connect_error) co_return connect_error;
   if (!path) co_return 200U;
-  const std::string request = "GET " + *path + " HTTP/1.1\r\nHost: 127.0.0.1:" +
-                              std::to_string(port) +
+  const std::string request = "GET " + *path +
+                              " HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(port) +
                               "\r\nUser-Agent: muster-dev\r\nConnection: close\r\n\r\n";
-  const auto [write_error, put] = co_await asio::async_write(socket, asio::buffer(request), kNoThrow);
+  const auto [write_error, put] =
+      co_await asio::async_write(socket, asio::buffer(request), kNoThrow);
   if (write_error) co_return write_error;
   std::string answer;
   const auto [read_error, got] = co_await asio::async_read_until(
@@ -47,8 +48,8 @@ asio::awaitable<unsigned> ask(int descriptor, std::uint16_t port, std::optional<
                               double timeout_seconds) {
   const auto executor = co_await asio::this_coro::executor;
   tcp::socket socket{executor, tcp::v4(), descriptor};
-  const auto answer = co_await with_timeout(exchange(socket, port, std::move(path)),
-                                            limit(timeout_seconds));
+  const auto answer =
+      co_await with_timeout(exchange(socket, port, std::move(path)), limit(timeout_seconds));
   co_return answer.has_value() ? *answer : 0U;
 }
 

@@ -35,8 +35,8 @@ class HealthState {
 /// Connects `socket` (non-blocking, made in the task's network; taken over) to 127.0.0.1:`port`
 /// and, for HTTP, asks for `path`: true if the port accepts, or the answer is 200 to 399.
 /// False after `timeout_seconds`.
-boost::asio::awaitable<bool> probe_port(int socket, std::uint16_t port, bool http,
-                                        std::string path, double timeout_seconds);
+boost::asio::awaitable<bool> probe_port(int socket, std::uint16_t port, bool http, std::string path,
+                                        double timeout_seconds);
 
 /// As probe_port() with HTTP, but gives the status; 0 if there was none.
 boost::asio::awaitable<unsigned> probe_http(int socket, std::uint16_t port, std::string path,

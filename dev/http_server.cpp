@@ -28,10 +28,10 @@ using asio::ip::tcp;
 namespace {
 
 constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
-constexpr std::size_t kMaxBody = 1 << 20;       // an operator API call is some hundred octets
-constexpr std::size_t kMaxConnections = 2000;   // 1000 streams and as many plain ones
-constexpr std::size_t kMaxQueued = 64U << 20;   // of one stream; a real master has no bound
-constexpr std::size_t kGzipFrom = 1024;         // libprocess' GZIP_MINIMUM_BODY_LENGTH
+constexpr std::size_t kMaxBody = 1 << 20;      // an operator API call is some hundred octets
+constexpr std::size_t kMaxConnections = 2000;  // 1000 streams and as many plain ones
+constexpr std::size_t kMaxQueued = 64U << 20;  // of one stream; a real master has no bound
+constexpr std::size_t kGzipFrom = 1024;        // libprocess' GZIP_MINIMUM_BODY_LENGTH
 constexpr auto kIdle = std::chrono::minutes{10};
 
 std::string http_date() {
@@ -127,7 +127,9 @@ void HttpServer::close() {
   impl_->tasks.stop();
 }
 
-asio::awaitable<void> HttpServer::join() { return impl_->tasks.join(); }
+asio::awaitable<void> HttpServer::join() {
+  return impl_->tasks.join();
+}
 
 asio::awaitable<void> HttpServer::Impl::accept_all() {
   while (acceptor.is_open()) {
@@ -162,11 +164,12 @@ asio::awaitable<void> HttpServer::Impl::converse(beast::tcp_stream& socket) {
     const auto [error, octets] = co_await http::async_read(socket, buffer, parser, kNoThrow);
     if (error) co_return;
     const auto& request = parser.get();
-    ApiResponse response = options.handler({.method = std::string{request.method_string()},
-                                            .target = std::string{request.target()},
-                                            .content_type = header(request, http::field::content_type),
-                                            .accept = header(request, http::field::accept),
-                                            .body = request.body()});
+    ApiResponse response =
+        options.handler({.method = std::string{request.method_string()},
+                         .target = std::string{request.target()},
+                         .content_type = header(request, http::field::content_type),
+                         .accept = header(request, http::field::accept),
+                         .body = request.body()});
     if (response.stream) {
       socket.expires_never();
       co_await stream(socket);
@@ -197,14 +200,13 @@ asio::awaitable<void> HttpServer::Impl::stream(beast::tcp_stream& socket) {
     ~Gone() { all.erase(one); }
   } const gone{streams, self};
   for (const std::string& record : options.stream_head()) push(*self, record);
-  std::string bytes = status_line(200) +
-                      "Transfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n";
+  std::string bytes =
+      status_line(200) + "Transfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n";
   const auto interval = std::chrono::duration_cast<asio::steady_timer::duration>(
       std::chrono::duration<double>{options.heartbeat_seconds});
   auto next_heartbeat = asio::steady_timer::clock_type::now() + interval;
   while (socket.socket().is_open()) {
-    const auto [error, written] =
-        co_await asio::async_write(socket, asio::buffer(bytes), kNoThrow);
+    const auto [error, written] = co_await asio::async_write(socket, asio::buffer(bytes), kNoThrow);
     if (error) co_return;
     if (self->queue.empty() && !self->evicted) {
       self->wake.expires_at(next_heartbeat);

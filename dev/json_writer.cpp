@@ -10,9 +10,9 @@ std::string json_number(double value) {
   if (!std::isfinite(value)) return "0.0";  // JSON has no word for it
   // 1.8e308 in fixed notation has 309 digits, 5e-324 about 1100.
   std::array<char, 1200> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value,
-                                 std::chars_format::fixed)
-                       .ptr;
+  const auto end =
+      std::to_chars(digits.data(), digits.data() + digits.size(), value, std::chars_format::fixed)
+          .ptr;
   std::string out{digits.data(), end};
   if (out.find('.') == std::string::npos) out += ".0";
   return out;

@@ -2,11 +2,11 @@
 
 #include <csignal>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
+#include <sys/wait.h>
 
 #include <boost/asio/as_tuple.hpp>
-#include <fcntl.h>
-#include <sys/wait.h>
 
 namespace muster::dev {
 
@@ -148,8 +148,7 @@ void Launcher::prepare(Slot& slot, Placement at) {
   // One file per instance and not per task: what a crashed one said last is in it.
   slot.log = node.root + "/muster-dev/logs/" + task.id.substr(0, task.id.find(".instance-")) + "." +
              std::to_string(slot.index);
-  task.environment =
-      task_environment(*slot.app, task.at, task.id, task.sandbox, context_.path);
+  task.environment = task_environment(*slot.app, task.at, task.id, task.sandbox, context_.path);
   task.started = Clock::now();
   context_.master.add_task(mesos_task(*slot.app, task.at, task.id, node.agent_id));
   context_.publish();
@@ -159,8 +158,7 @@ void Launcher::prepare(Slot& slot, Placement at) {
   const MesosTask info = mesos_task(*slot.app, task.at, "", "");
   for (const PortForward& forward : info.container->forwards) {
     node.host_ports.push_back(
-        {.forward = forward,
-         .container = container_address(task.at.node, task.at.container_host)});
+        {.forward = forward, .container = container_address(task.at.node, task.at.container_host)});
   }
   if (!info.container->forwards.empty()) node.apply_host_ports();
 }
@@ -241,9 +239,10 @@ bool Launcher::finish(Slot& slot) {
                                                            : MesosState::failed,
            std::move(last));
   }
-  context_.report(label(slot) + (slot.unhealthy_kill ? " killed as unhealthy: "
-                                 : slot.kill         ? " killed: "
-                                                     : " ended: ") +
+  context_.report(label(slot) +
+                  (slot.unhealthy_kill ? " killed as unhealthy: "
+                   : slot.kill         ? " killed: "
+                                       : " ended: ") +
                   message);
   release(task);
   slot.task.reset();
@@ -382,11 +381,15 @@ asio::awaitable<bool> Launcher::probe_command(Slot& slot) {
   });
   co_await limit.async_wait(kNoThrow);
   if (!ended) signal_session(pid, SIGKILL);
-  co_return ended && WIFEXITED(*ended) && WEXITSTATUS(*ended) == 0;
+  co_return ended&& WIFEXITED(*ended) && WEXITSTATUS(*ended) == 0;
 }
 
-void Launcher::stop() { tasks_.stop(); }
+void Launcher::stop() {
+  tasks_.stop();
+}
 
-asio::awaitable<void> Launcher::join() { return tasks_.join(); }
+asio::awaitable<void> Launcher::join() {
+  return tasks_.join();
+}
 
 }  // namespace muster::dev

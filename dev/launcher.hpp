@@ -34,7 +34,7 @@ class Launcher {
     Master& master;
     std::vector<Node>& nodes;
     Reaper& reaper;
-    std::function<void()> publish;           // the master has new events
+    std::function<void()> publish;            // the master has new events
     std::function<void(std::string)> report;  // a line for the person at the terminal
     std::string path;                         // PATH of tasks
     std::uint64_t seed;

@@ -96,14 +96,13 @@ class Load {
 asio::awaitable<void> Load::send_all() {
   const auto count = static_cast<std::uint64_t>(options_.rate * options_.seconds);
   const TimePoint start = Clock::now();
-  const double wall = std::chrono::duration<double>(
-                          std::chrono::system_clock::now().time_since_epoch())
-                          .count();
+  const double wall =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   asio::steady_timer timer{io_};
   for (std::uint64_t i = 0; i < count; ++i) {
     const double at = static_cast<double>(i) / options_.rate;
-    const TimePoint due = start + std::chrono::duration_cast<Clock::duration>(
-                                      std::chrono::duration<double>{at});
+    const TimePoint due =
+        start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>{at});
     if (due > Clock::now()) {
       timer.expires_at(due);
       co_await timer.async_wait(asio::use_awaitable);
@@ -185,7 +184,8 @@ asio::awaitable<Result<std::vector<IpAddress>>> Load::ask(IpAddress server, Fami
 
 asio::awaitable<Result<std::string>> Load::exchange(IpAddress to, LoadResult& result) {
   tcp::socket socket{io_};
-  const auto [connect_error] = co_await socket.async_connect({to_asio(to), options_.port}, kNoThrow);
+  const auto [connect_error] =
+      co_await socket.async_connect({to_asio(to), options_.port}, kNoThrow);
   if (connect_error) co_return connect_error;
   result.connected = true;
   ErrorCode ignored;

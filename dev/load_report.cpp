@@ -12,17 +12,29 @@ namespace muster::dev {
 
 namespace {
 
+// In the text; the JSON has LoadReport::kShownFailures.
+constexpr std::size_t kShownLines = 5;
+
 std::string_view name_of(LoadFailure failure) {
   switch (failure) {
-    case LoadFailure::dns: return "dns";
-    case LoadFailure::refused: return "refused";
-    case LoadFailure::unreachable: return "unreachable";
-    case LoadFailure::reset: return "reset";
-    case LoadFailure::closed: return "closed";
-    case LoadFailure::timed_out: return "timed_out";
-    case LoadFailure::status: return "status";
-    case LoadFailure::other: return "other";
-    case LoadFailure::not_sent: return "not_sent";
+    case LoadFailure::dns:
+      return "dns";
+    case LoadFailure::refused:
+      return "refused";
+    case LoadFailure::unreachable:
+      return "unreachable";
+    case LoadFailure::reset:
+      return "reset";
+    case LoadFailure::closed:
+      return "closed";
+    case LoadFailure::timed_out:
+      return "timed_out";
+    case LoadFailure::status:
+      return "status";
+    case LoadFailure::other:
+      return "other";
+    case LoadFailure::not_sent:
+      return "not_sent";
   }
   return "other";
 }
@@ -60,7 +72,9 @@ void kinds(JsonWriter& out, std::string_view key, std::uint64_t count,
   out.end_object().end_object();
 }
 
-double rounded(double value) { return std::round(value * 1000) / 1000; }
+double rounded(double value) {
+  return std::round(value * 1000) / 1000;
+}
 
 }  // namespace
 
@@ -100,6 +114,7 @@ std::string LoadReport::text() const {
   std::string out = aligned(rows, "");
   rows.clear();
   for (const LoadResult& one : first_failures_) {
+    if (rows.size() == kShownLines) break;
     rows.push_back({clock_time(one.wall_seconds), printed("+%.3f s", one.at_seconds),
                     std::string{name_of(*one.failure)},
                     one.connected ? "after connect" : "before connect", one.remote,

@@ -22,15 +22,15 @@ enum class LoadFailure : std::uint8_t {
 
 /// What became of one request.
 struct LoadResult {
-  double at_seconds = 0;      // since the start of the run, when it was due
-  double latency_ms = 0;      // from when it was due to the whole answer
+  double at_seconds = 0;  // since the start of the run, when it was due
+  double latency_ms = 0;  // from when it was due to the whole answer
   double dns_ms = 0;
   std::optional<LoadFailure> failure;
   /// TCP: the handshake was done. A failure after that happened to a request some instance had
   /// accepted: "already inside".
   bool connected = false;
-  std::string task;    // who answered
-  std::string remote;  // "11.0.0.1:80"
+  std::string task{};    // who answered
+  std::string remote{};  // "11.0.0.1:80"
   std::uint16_t local_port = 0;
   double wall_seconds = 0;  // since 1970
 };

@@ -1,3 +1,4 @@
+#include <CLI/CLI.hpp>
 #include <climits>
 #include <csignal>
 #include <cstdio>
@@ -9,10 +10,8 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <vector>
-
-#include <CLI/CLI.hpp>
 #include <unistd.h>
+#include <vector>
 
 #include "dev/app.hpp"
 #include "dev/commands.hpp"
@@ -57,7 +56,9 @@ std::vector<App> load_apps(const std::vector<std::string>& files) {
   return apps;
 }
 
-std::string own_folder() { return fs::read_symlink("/proc/self/exe").parent_path().string(); }
+std::string own_folder() {
+  return fs::read_symlink("/proc/self/exe").parent_path().string();
+}
 
 std::string caller_path() {
   const char* path = std::getenv("PATH");
@@ -80,7 +81,8 @@ std::string find_muster(const std::string& asked) {
   }
   for (const std::string& candidate : candidates) {
     std::error_code ignored;
-    if (!fs::is_regular_file(candidate, ignored) || ::access(candidate.c_str(), X_OK) != 0) continue;
+    if (!fs::is_regular_file(candidate, ignored) || ::access(candidate.c_str(), X_OK) != 0)
+      continue;
     std::string found = fs::canonical(candidate).string();
     if (found.starts_with("/run/")) throw UsageError{found + ": nodes do not see /run; move it"};
     return found;
@@ -104,8 +106,8 @@ struct RunOptions {
   cluster.apps = load_apps(options.files);
   cluster.muster = find_muster(options.muster);
   if (!options.extra_config.empty()) cluster.extra_config = read_file(options.extra_config);
-  cluster.path = own_folder() + ":" + fs::path{cluster.muster}.parent_path().string() + ":" +
-                 caller_path();
+  cluster.path =
+      own_folder() + ":" + fs::path{cluster.muster}.parent_path().string() + ":" + caller_path();
   if (::geteuid() != 0) {
     throw std::runtime_error{"needs root: it makes network namespaces. Try: sudo muster-dev ..."};
   }
@@ -191,7 +193,8 @@ class CommandLine {
   }
 
   void add_cluster_commands() {
-    CLI::App* ps = add_named("ps", "Show nodes and tasks", [this] { return command_ps(name_, json_); });
+    CLI::App* ps =
+        add_named("ps", "Show nodes and tasks", [this] { return command_ps(name_, json_); });
     ps->add_flag("--json", json_, "As one JSON object");
     CLI::App* wait = add_named("wait", "Wait until every app runs and every node is ready",
                                [this] { return command_wait(name_, seconds_, apps_only_); });
@@ -259,15 +262,16 @@ class CommandLine {
     serve->add_option("--health-file", serve_.health_file,
                       "/health is 503 while this does not exist");
     serve->add_option("--delay-ms", serve_.delay_ms, "Before each HTTP answer");
-    CLI::App* load = add("load", "Open-loop load, a connection and a lookup for each request", [this] {
-      if (url_.empty() == udp_.empty()) throw UsageError{"give --url or --udp"};
-      if (url_.empty()) {
-        parse_udp_target(udp_, load_);
-      } else {
-        parse_url(url_, load_);
-      }
-      return run_load(load_);
-    });
+    CLI::App* load =
+        add("load", "Open-loop load, a connection and a lookup for each request", [this] {
+          if (url_.empty() == udp_.empty()) throw UsageError{"give --url or --udp"};
+          if (url_.empty()) {
+            parse_udp_target(udp_, load_);
+          } else {
+            parse_url(url_, load_);
+          }
+          return run_load(load_);
+        });
     load->add_option("--url", url_, "http://NAME:PORT/PATH");
     load->add_option("--udp", udp_, "NAME:PORT");
     load->add_option("--rate", load_.rate, "Requests a second")
@@ -282,8 +286,9 @@ class CommandLine {
     load->add_flag("--json", load_.json, "The report as one JSON object");
   }
 
-  CLI::App app_{"A whole Mesos-like cluster on one machine: master, nodes, tasks and muster.\n"
-                "Start one: muster-dev --nodes 3 examples/web.json"};
+  CLI::App app_{
+      "A whole Mesos-like cluster on one machine: master, nodes, tasks and muster.\n"
+      "Start one: muster-dev --nodes 3 examples/web.json"};
   std::function<int()> action_;
   std::string name_ = "default";
   RunOptions run_;

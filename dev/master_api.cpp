@@ -91,9 +91,9 @@ ApiResponse operator_api(const ApiRequest& request, const Master& master,
     return plain(503, "Master has not finished recovery");
   }
   if (request.method != "POST") {
-    ApiResponse out = plain(405,
-                            "405 Method Not Allowed. Expecting one of { 'POST' }, but received '" +
-                                request.method + "'.");
+    ApiResponse out =
+        plain(405, "405 Method Not Allowed. Expecting one of { 'POST' }, but received '" +
+                       request.method + "'.");
     out.headers.emplace_back("Allow", "POST");
     return out;
   }
@@ -125,8 +125,7 @@ ApiResponse answer(const ApiRequest& request, const Master& master,
   if (path == "/version") return json(v0_version());
   const bool standby = master.phase() == MasterPhase::standby;
   if (path == "/redirect" || path == "/master/redirect") {
-    const std::string me =
-        master.identity().address + ":" + std::to_string(master.identity().port);
+    const std::string me = master.identity().address + ":" + std::to_string(master.identity().port);
     if (standby && !leader) return plain(503, "No leader elected");
     return redirect("//" + (standby ? *leader : me));
   }

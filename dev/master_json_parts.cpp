@@ -178,6 +178,8 @@ void network_infos(JsonWriter& out, const std::vector<MesosNetwork>& networks) {
   out.end_array();
 }
 
-double seconds(WallTime time) noexcept { return static_cast<double>(time) / 1e9; }
+double seconds(WallTime time) noexcept {
+  return static_cast<double>(time) / 1e9;
+}
 
 }  // namespace muster::dev

@@ -14,10 +14,14 @@ constexpr std::string_view kFrameworkCapabilities[] = {"PARTITION_AWARE", "TASK_
 
 std::string_view reason_name(StatusReason reason) {
   switch (reason) {
-    case StatusReason::none: return "";
-    case StatusReason::health_check_updated: return "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED";
-    case StatusReason::agent_removed: return "REASON_AGENT_REMOVED";
-    case StatusReason::framework_removed: return "REASON_FRAMEWORK_REMOVED";
+    case StatusReason::none:
+      return "";
+    case StatusReason::health_check_updated:
+      return "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED";
+    case StatusReason::agent_removed:
+      return "REASON_AGENT_REMOVED";
+    case StatusReason::framework_removed:
+      return "REASON_FRAMEWORK_REMOVED";
   }
   return "";
 }
@@ -272,7 +276,9 @@ std::string event_subscribed(const Master& master, double heartbeat_seconds) {
   return std::move(out.end_object()).str();
 }
 
-std::string event_heartbeat() { return R"({"type":"HEARTBEAT"})"; }
+std::string event_heartbeat() {
+  return R"({"type":"HEARTBEAT"})";
+}
 
 std::string event_agent_added(const Master::AgentRecord& record) {
   JsonWriter out = open("AGENT_ADDED");

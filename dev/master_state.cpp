@@ -8,15 +8,24 @@ namespace muster::dev {
 
 std::string_view to_string(MesosState state) noexcept {
   switch (state) {
-    case MesosState::staging: return "TASK_STAGING";
-    case MesosState::starting: return "TASK_STARTING";
-    case MesosState::running: return "TASK_RUNNING";
-    case MesosState::killing: return "TASK_KILLING";
-    case MesosState::finished: return "TASK_FINISHED";
-    case MesosState::failed: return "TASK_FAILED";
-    case MesosState::killed: return "TASK_KILLED";
-    case MesosState::lost: return "TASK_LOST";
-    case MesosState::unreachable: return "TASK_UNREACHABLE";
+    case MesosState::staging:
+      return "TASK_STAGING";
+    case MesosState::starting:
+      return "TASK_STARTING";
+    case MesosState::running:
+      return "TASK_RUNNING";
+    case MesosState::killing:
+      return "TASK_KILLING";
+    case MesosState::finished:
+      return "TASK_FINISHED";
+    case MesosState::failed:
+      return "TASK_FAILED";
+    case MesosState::killed:
+      return "TASK_KILLED";
+    case MesosState::lost:
+      return "TASK_LOST";
+    case MesosState::unreachable:
+      return "TASK_UNREACHABLE";
   }
   return "TASK_UNKNOWN";
 }
@@ -72,7 +81,9 @@ Master::Master(Identity identity, std::uint64_t seed, WallTime now)
   framework_.id = id_ + "-0000";
 }
 
-std::string Master::next_agent_id() { return id_ + "-S" + std::to_string(agents_named_++); }
+std::string Master::next_agent_id() {
+  return id_ + "-S" + std::to_string(agents_named_++);
+}
 
 void Master::add_agent(MesosAgent agent, WallTime now) {
   const std::string id = agent.id;
@@ -202,6 +213,8 @@ bool Master::has_recovered_agents() const noexcept {
   return false;
 }
 
-std::vector<std::string> Master::take_events() { return std::exchange(events_, {}); }
+std::vector<std::string> Master::take_events() {
+  return std::exchange(events_, {});
+}
 
 }  // namespace muster::dev

@@ -17,7 +17,7 @@ enum class MasterPhase : std::uint8_t {
   starting,    // the port is open and the routes are not there yet: 404 everywhere
   recovering,  // /state is 200 and empty, the operator API 503
   leading,
-  standby,     // another one leads: redirects
+  standby,  // another one leads: redirects
 };
 
 /// The emulated master: what it knows, and the operator API events each change makes.

@@ -10,7 +10,9 @@ namespace {
 // whatever the namespace); permanent entries do not count, so larger clusters get those.
 constexpr unsigned kDynamicNeighbours = 20;
 
-std::string number(unsigned value) { return std::to_string(value); }
+std::string number(unsigned value) {
+  return std::to_string(value);
+}
 
 std::string node_mac(unsigned node) {
   char text[32];
@@ -45,11 +47,19 @@ void neighbours(std::string& out, unsigned nodes, unsigned except) {
 
 }  // namespace
 
-std::string master_address() { return "10.66.0.250"; }
-std::string standby_address() { return "10.66.0.251"; }
-std::string node_address(unsigned node) { return "10.66.0." + number(node); }
+std::string master_address() {
+  return "10.66.0.250";
+}
+std::string standby_address() {
+  return "10.66.0.251";
+}
+std::string node_address(unsigned node) {
+  return "10.66.0." + number(node);
+}
 // The decimal digits, read as hexadecimal: node 10 is fd66::10, not fd66::a.
-std::string node_address6(unsigned node) { return "fd66::" + number(node); }
+std::string node_address6(unsigned node) {
+  return "fd66::" + number(node);
+}
 
 std::string container_address(unsigned node, unsigned host) {
   return "10.67." + number(node) + "." + number(host);
@@ -59,7 +69,9 @@ std::string container_address6(unsigned node, unsigned host) {
   return "fd67:0:0:" + number(node) + "::" + number(host);
 }
 
-std::string container_subnet(unsigned node) { return container_address(node, 0) + "/24"; }
+std::string container_subnet(unsigned node) {
+  return container_address(node, 0) + "/24";
+}
 
 std::string switch_batch(const std::vector<std::string>& node_paths,
                          const std::string& master_path) {
@@ -68,8 +80,8 @@ std::string switch_batch(const std::vector<std::string>& node_paths,
   unsigned node = 0;
   for (const std::string& path : node_paths) {
     const std::string port = "p" + number(++node);
-    out += "link add " + port + " type veth peer name eth0 address " + node_mac(node) +
-           " netns " + path + "\n";
+    out += "link add " + port + " type veth peer name eth0 address " + node_mac(node) + " netns " +
+           path + "\n";
     out += "link set " + port + " master br0 up\n";
   }
   out += "link add pm type veth peer name eth0 address 02:66:00:00:00:fa netns " + master_path +
@@ -122,10 +134,12 @@ std::string host_ports_ruleset(unsigned node, const std::vector<HostPort>& ports
            number(port.forward.container_port) + "\n";
   }
   out += "  }\n";
-  out += "  chain prerouting {\n    type nat hook prerouting priority -100;\n"
-         "    fib daddr type local jump host_ports\n  }\n";
-  out += "  chain output {\n    type nat hook output priority -100;\n"
-         "    fib daddr type local jump host_ports\n  }\n";
+  out +=
+      "  chain prerouting {\n    type nat hook prerouting priority -100;\n"
+      "    fib daddr type local jump host_ports\n  }\n";
+  out +=
+      "  chain output {\n    type nat hook output priority -100;\n"
+      "    fib daddr type local jump host_ports\n  }\n";
   // A container that reaches its neighbour, or itself, by the host port: the reply has to come
   // back through the node, or it would arrive from an address nobody asked.
   const std::string subnet = container_subnet(node);

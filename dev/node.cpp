@@ -4,11 +4,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <stdexcept>
-#include <system_error>
-
 #include <sched.h>
+#include <stdexcept>
 #include <sys/mount.h>
+#include <system_error>
 
 namespace muster::dev {
 
@@ -63,8 +62,7 @@ void set_sysctl(const std::string& name, const char* value) {
 void furnish(unsigned number, const std::string& root) {
   mount_or_throw("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
   mount_or_throw(root.c_str(), "/run", nullptr, MS_BIND, nullptr);
-  replace_file("/etc/resolv.conf", "/run/muster-dev",
-               "nameserver " + node_address(number) + "\n");
+  replace_file("/etc/resolv.conf", "/run/muster-dev", "nameserver " + node_address(number) + "\n");
   replace_file("/etc/nsswitch.conf", "/run/muster-dev", name_service_switch());
   // Pins of a node's BPF programs die with the node. Without BPF in the kernel nothing is lost.
   std::error_code ignored;
@@ -75,7 +73,9 @@ void furnish(unsigned number, const std::string& root) {
   set_sysctl("ipv6/conf/all/forwarding", "1");
 }
 
-std::string path_of(const Fd& fd) { return "/proc/1/fd/" + std::to_string(fd.get()); }
+std::string path_of(const Fd& fd) {
+  return "/proc/1/fd/" + std::to_string(fd.get());
+}
 
 void ip_batch(const std::string& lines, const Entry& entry) {
   run_tool({"ip", "-batch", "-"}, lines, entry);

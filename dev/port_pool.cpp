@@ -11,8 +11,12 @@ std::optional<std::uint16_t> PortPool::take() {
   return std::nullopt;
 }
 
-bool PortPool::take(std::uint16_t port) { return taken_.insert(port).second; }
+bool PortPool::take(std::uint16_t port) {
+  return taken_.insert(port).second;
+}
 
-void PortPool::give_back(std::uint16_t port) { taken_.erase(port); }
+void PortPool::give_back(std::uint16_t port) {
+  taken_.erase(port);
+}
 
 }  // namespace muster::dev

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <list>
 #include <stdexcept>
+#include <unistd.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/io_context.hpp>
@@ -18,7 +19,6 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
-#include <unistd.h>
 
 #include "base/io/async.hpp"
 #include "base/io/task_group.hpp"
@@ -118,8 +118,7 @@ class Server {
       http::request_parser<http::string_body> parser;
       parser.body_limit(kMaxBody);
       stream.expires_after(draining_ ? kDrain : kIdle);
-      const auto [read_error, octets] =
-          co_await http::async_read(stream, buffer, parser, kNoThrow);
+      const auto [read_error, octets] = co_await http::async_read(stream, buffer, parser, kNoThrow);
       if (read_error) co_return;
       if (options_.delay_ms > 0) {
         asio::steady_timer pause{io_, std::chrono::milliseconds{options_.delay_ms}};

@@ -4,16 +4,15 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <stdexcept>
-#include <system_error>
-
 #include <fcntl.h>
+#include <fstream>
 #include <poll.h>
 #include <sched.h>
+#include <stdexcept>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <system_error>
 
 #include "dev/control.hpp"
 
@@ -57,8 +56,9 @@ Supervised start(ClusterOptions options) {
     handles.control = listen_control(options.name);
   } catch (const std::system_error& error) {
     if (error.code() != std::errc::address_in_use) throw;
-    throw std::runtime_error{"a cluster named \"" + options.name +
-                             "\" runs already; end it with: muster-dev stop, or take another --name"};
+    throw std::runtime_error{
+        "a cluster named \"" + options.name +
+        "\" runs already; end it with: muster-dev stop, or take another --name"};
   }
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) fail("socketpair");

@@ -35,18 +35,17 @@ std::vector<MesosPort> discovery_ports(const App& app, const Placement& at) {
     const AppPort& port = app.ports[i];
     std::vector<Label> labels = port.labels;
     if (app.network != NetworkMode::host) {
-      labels.push_back(
-          {.key = "network-scope", .value = at.host_ports[i] ? "host" : "container"});
+      labels.push_back({.key = "network-scope", .value = at.host_ports[i] ? "host" : "container"});
       if (!at.host_ports[i] && app.network == NetworkMode::container) {
         labels.push_back({.key = "network-name", .value = app.network_name});
       }
     }
     for (const std::string& protocol : port.protocols) {
-      out.push_back({.number = at.host_ports[i] ? *at.host_ports[i]
-                                                : inner_port(port, at.host_ports[i]),
-                     .name = port.name,
-                     .protocol = protocol,
-                     .labels = labels});
+      out.push_back(
+          {.number = at.host_ports[i] ? *at.host_ports[i] : inner_port(port, at.host_ports[i]),
+           .name = port.name,
+           .protocol = protocol,
+           .labels = labels});
     }
   }
   return out;
@@ -177,8 +176,8 @@ std::vector<std::string> task_environment(const App& app, const Placement& at,
                                "MARATHON_APP_ID=" + app.id};
   std::string all;
   for (std::size_t i = 0; i < app.ports.size(); ++i) {
-    const std::string port = std::to_string(at.host_ports[i] ? *at.host_ports[i]
-                                                             : inner_port(app.ports[i], {}));
+    const std::string port =
+        std::to_string(at.host_ports[i] ? *at.host_ports[i] : inner_port(app.ports[i], {}));
     if (i == 0) out.push_back("PORT=" + port);
     out.push_back("PORT" + std::to_string(i) + "=" + port);
     if (app.ports[i].name) out.push_back("PORT_" + upper_word(*app.ports[i].name) + "=" + port);

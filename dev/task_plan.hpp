@@ -20,8 +20,7 @@ struct Placement {
 };
 
 /// Host ports for `app`, or nothing (and none taken) if one it insists on is in use.
-std::optional<std::vector<std::optional<std::uint16_t>>> take_ports(const App& app,
-                                                                    PortPool& pool);
+std::optional<std::vector<std::optional<std::uint16_t>>> take_ports(const App& app, PortPool& pool);
 void give_back_ports(const std::vector<std::optional<std::uint16_t>>& ports, PortPool& pool);
 
 /// How full a node is, for the choice of the next one.
@@ -48,8 +47,8 @@ std::vector<MesosNetwork> mesos_networks(const App& app, const Placement& at, bo
 
 /// The variables Marathon and Mesos set, then the app's own, "NAME=value" each.
 std::vector<std::string> task_environment(const App& app, const Placement& at,
-                                          const std::string& task_id,
-                                          const std::string& sandbox, const std::string& path);
+                                          const std::string& task_id, const std::string& sandbox,
+                                          const std::string& path);
 
 /// The command line: by /bin/sh, or the arguments as they are.
 std::vector<std::string> task_argv(const App& app);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-
 #include <unistd.h>
 
 namespace muster::dev {
@@ -30,9 +29,8 @@ void Terminal::settle(const std::string& text) {
 
 std::string Terminal::age() const {
   char text[32];
-  std::snprintf(
-      text, sizeof text, "%.1f s",
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count());
+  std::snprintf(text, sizeof text, "%.1f s",
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count());
   return text;
 }
 

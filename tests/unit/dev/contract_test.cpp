@@ -1,3 +1,4 @@
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 
@@ -20,7 +21,8 @@ Shapes emulated() {
   Life life;
   const auto look = [&] {
     add_state(out, json::parse(v0_state(life.master)).as_object());
-    add_get_state(out, json::parse(v1_get_state(life.master)).as_object().at("get_state").as_object());
+    add_get_state(out,
+                  json::parse(v1_get_state(life.master)).as_object().at("get_state").as_object());
     add_event(out, json::parse(event_subscribed(life.master)).as_object());
   };
   const std::string web = life.run(kWeb);
@@ -37,7 +39,8 @@ Shapes emulated() {
   life.update(sick, MesosState::killing);
   life.update(sick, MesosState::killed,
               {.message = "Command terminated with signal Terminated", .healthy = false});
-  life.update(life.run(kCommand), MesosState::finished, {.message = "Command exited with status 0"});
+  life.update(life.run(kCommand), MesosState::finished,
+              {.message = "Command exited with status 0"});
   life.update(life.run(kPlain), MesosState::failed, {.message = "Command exited with status 3"});
   life.run(kBridged);
   life.health(life.run(kOwnAddress), true);
@@ -76,8 +79,8 @@ void add_recording(Shapes& out, const fs::path& folder) {
     if (name == "master_GET_state.body") {
       add_state(out, json::parse(read_file(entry.path())).as_object());
     } else if (name == "master_API_GET_STATE.json.body") {
-      add_get_state(
-          out, json::parse(read_file(entry.path())).as_object().at("get_state").as_object());
+      add_get_state(out,
+                    json::parse(read_file(entry.path())).as_object().at("get_state").as_object());
     } else if (name.starts_with("subscribe-json") && name.ends_with(".events")) {
       for (const json::object& event : read_lines(entry.path())) add_event(out, event);
     }
@@ -122,7 +125,7 @@ TEST_CASE("the emulated master says what a real one said, key by key") {
 TEST_CASE("the emulated master says what the whole recording says, key by key") {
   const char* folder = std::getenv("MUSTER_FIXTURES");
   if (folder == nullptr || !fs::exists(fs::path{folder} / "mesos-live")) {
-    MESSAGE("skipped: MUSTER_FIXTURES does not name a folder with mesos-live in it");
+    std::puts("SKIPPED: MUSTER_FIXTURES does not name a folder with mesos-live in it");
     return;
   }
   Shapes real = excerpt();
@@ -160,9 +163,9 @@ TEST_CASE("the recorded lives are the ones the launcher's tests expect") {
   const std::string bad = "TASK_UPDATED TASK_RUNNING REASON_TASK_HEALTH_CHECK_STATUS_UPDATED bad";
   CHECK(after_start("fail") == std::vector<std::string>{"TASK_UPDATED TASK_FAILED "});
   CHECK(after_start("finish") == std::vector<std::string>{"TASK_UPDATED TASK_FINISHED "});
-  CHECK(after_start("tokill") == std::vector<std::string>{"TASK_UPDATED TASK_KILLING ",
-                                                          "TASK_UPDATED TASK_KILLED "});
-  CHECK(after_start("sickkill") ==
-        std::vector<std::string>{bad, bad, bad, "TASK_UPDATED TASK_KILLING ",
-                                 "TASK_UPDATED TASK_KILLED  bad"});
+  CHECK(after_start("tokill") ==
+        std::vector<std::string>{"TASK_UPDATED TASK_KILLING ", "TASK_UPDATED TASK_KILLED "});
+  CHECK(after_start("sickkill") == std::vector<std::string>{bad, bad, bad,
+                                                            "TASK_UPDATED TASK_KILLING ",
+                                                            "TASK_UPDATED TASK_KILLED  bad"});
 }

@@ -31,8 +31,8 @@ inline std::string type_name(const json::value& value) {
 
 struct Shape {
   unsigned seen = 0;
-  std::map<std::string, unsigned> counts;             // path -> objects that have it
-  std::map<std::string, std::set<std::string>> types;  // path -> types it ever had
+  std::map<std::string, unsigned> counts;               // path -> objects that have it
+  std::map<std::string, std::set<std::string>> types;   // path -> types it ever had
   std::set<std::pair<std::string, std::string>> order;  // a came before b in the same object
 };
 
@@ -156,8 +156,8 @@ inline void add_definition(Shapes& out, const std::string& version, const json::
     }
   }
   if (const json::value* container = task.if_contains("container")) {
-    out.add(version + " container " + word(container->as_object(), "type"),
-            container->as_object(), {});
+    out.add(version + " container " + word(container->as_object(), "type"), container->as_object(),
+            {});
   }
 }
 
@@ -239,8 +239,8 @@ inline void add_event(Shapes& out, const json::object& event) {
             {"attributes"});
   } else if (type == "FRAMEWORK_ADDED" || type == "FRAMEWORK_UPDATED") {
     const char* member = type == "FRAMEWORK_ADDED" ? "framework_added" : "framework_updated";
-    out.add("v1 framework in an event",
-            event.at(member).as_object().at("framework").as_object(), {});
+    out.add("v1 framework in an event", event.at(member).as_object().at("framework").as_object(),
+            {});
   }
 }
 
