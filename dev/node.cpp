@@ -58,11 +58,18 @@ void set_sysctl(const std::string& name, const char* value) {
   std::ofstream{"/proc/sys/net/" + name} << value;  // those of this network namespace
 }
 
+/// The node's own muster first, a neighbour's second: names resolve while the own one restarts.
+std::string resolv_conf(unsigned number, unsigned nodes) {
+  std::string out = "nameserver " + node_address(number) + "\n";
+  if (nodes > 1) out += "nameserver " + node_address(number % nodes + 1) + "\n";
+  return out;
+}
+
 /// In the new namespaces of node `number`; nothing of this is seen outside of them.
-void furnish(unsigned number, const std::string& root) {
+void furnish(unsigned number, unsigned nodes, const std::string& root) {
   mount_or_throw("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
   mount_or_throw(root.c_str(), "/run", nullptr, MS_BIND, nullptr);
-  replace_file("/etc/resolv.conf", "/run/muster-dev", "nameserver " + node_address(number) + "\n");
+  replace_file("/etc/resolv.conf", "/run/muster-dev", resolv_conf(number, nodes));
   replace_file("/etc/nsswitch.conf", "/run/muster-dev", name_service_switch());
   // Pins of a node's BPF programs die with the node. Without BPF in the kernel nothing is lost.
   std::error_code ignored;
@@ -113,7 +120,7 @@ Network Network::build(unsigned count, const std::string& directory) {
     fs::create_directories(node.root + "/muster-dev/tasks");
     fs::create_directories(node.root + "/muster-dev/logs");
     fs::create_directories(node.root + "/lock");
-    node.spaces = make_namespaces([&] { furnish(number, node.root); });
+    node.spaces = make_namespaces([&] { furnish(number, count, node.root); });
     paths.push_back(path_of(node.spaces.net));
   }
   set_sysctl("ipv4/ip_forward", "1");  // the switch answers for what leaves the cluster: no route
