@@ -193,7 +193,7 @@ void read_node(Section node, Config& config) {
   node.finish();
 }
 
-void read_mesos(Section mesos, Config& config, std::string_view file) {
+void read_mesos(Section mesos, Config& config) {
   Config::Mesos& out = config.mesos;
   mesos.each_text("masters", "a URL like \"http://10.0.0.1:5050\" or a list of them",
                   [&](const std::string& text) {
@@ -212,11 +212,15 @@ void read_mesos(Section mesos, Config& config, std::string_view file) {
   mesos.path("token_file", out.token_file);
   mesos.path("ca_file", out.ca_file);
   mesos.finish();
-  if (out.masters.empty()) {
+}
+
+// What no single key can be blamed for; said only once every key is right by itself.
+void check_together(const Config& config, std::string_view file) {
+  if (config.mesos.masters.empty()) {
     throw ConfigError{std::string{file} +
                       ": mesos.masters: expected at least one URL like \"http://10.0.0.1:5050\""};
   }
-  if (out.username.empty() != out.password_file.empty()) {
+  if (config.mesos.username.empty() != config.mesos.password_file.empty()) {
     throw ConfigError{std::string{file} +
                       ": mesos: expected both or none of username and password_file"};
   }
@@ -308,10 +312,11 @@ Config parse_config(std::string_view text, std::string_view name) {
   Config config;
   Section root{&document, "", name};
   read_node(root.table("node"), config);
-  read_mesos(root.table("mesos"), config, name);
+  read_mesos(root.table("mesos"), config);
   read_dns(root.table("dns"), config);
   read_rest(root, config);
   root.finish();
+  check_together(config, name);
   return config;
 }
 

@@ -221,7 +221,7 @@ def case_nodes():
         run("wait", "--apps", "--seconds", LIMIT)
         equal(run("exec", 1, "--", "sh", "-c", "exit 7", check=False).returncode, 7, "status")
         equal(run("exec", 2, "--", "hostname").stdout, "node2\n", "hostname")
-        equal(run("exec", 2, "--", "cat", "/etc/resolv.conf").stdout, "nameserver 10.66.0.2\n",
+        equal(run("exec", 2, "--", "cat", "/etc/resolv.conf").stdout, "nameserver 10.66.0.2\nnameserver 10.66.0.1\n",
               "resolv.conf")
         equal(run("exec", 1, "--", "no-such-program", check=False).returncode, 127, "not found")
         assert run("exec", 3, "--", "true", check=False).returncode == 1, "there is no node 3"
