@@ -18,6 +18,10 @@
 namespace muster::metrics {
 namespace {
 
+// Numbers of fields in /proc/self/stat, by proc(5).
+constexpr std::size_t kFirstField = 3;
+constexpr std::size_t kRssField = 24;
+
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
@@ -95,10 +99,8 @@ std::vector<MetricFamily> process_metrics() {
     all.push_back(single(name, help, MetricType::Gauge, value));
   };
   const std::vector<double> fields = stat_fields();
-  constexpr std::size_t kFirst = 3;
-  constexpr std::size_t kRss = 24;
-  if (fields.size() > kRss - kFirst) {
-    const auto field = [&fields](std::size_t number) { return fields[number - kFirst]; };
+  if (fields.size() > kRssField - kFirstField) {
+    const auto field = [&fields](std::size_t number) { return fields[number - kFirstField]; };
     const auto ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
     all.push_back(single("process_cpu_seconds_total", "User and system CPU time spent.",
                          MetricType::Counter, (field(14) + field(15)) / ticks));
@@ -109,7 +111,7 @@ std::vector<MetricFamily> process_metrics() {
     }
     gauge("process_virtual_memory_bytes", "Virtual memory size.", field(23));
     gauge("process_resident_memory_bytes", "Resident memory size.",
-          field(kRss) * static_cast<double>(sysconf(_SC_PAGESIZE)));
+          field(kRssField) * static_cast<double>(sysconf(_SC_PAGESIZE)));
   }
   if (const auto open = open_fds()) gauge("process_open_fds", "Open file descriptors.", *open);
   rlimit limit{};

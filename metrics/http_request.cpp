@@ -6,6 +6,8 @@
 namespace muster::metrics {
 namespace {
 
+constexpr std::string_view kScheme = "http://";
+
 std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space) {
   std::string decoded;
   decoded.reserve(text.size());
@@ -71,7 +73,6 @@ char lower(char c) {
 }
 
 bool starts_with_scheme(std::string_view target) {
-  constexpr std::string_view kScheme = "http://";
   return target.size() > kScheme.size() &&
          std::equal(kScheme.begin(), kScheme.end(), target.begin(),
                     [](char a, char b) { return a == lower(b); });
@@ -82,7 +83,7 @@ bool starts_with_scheme(std::string_view target) {
 std::optional<Target> parse_target(std::string_view target) {
   Target parsed;
   if (starts_with_scheme(target)) {
-    target.remove_prefix(7);
+    target.remove_prefix(kScheme.size());
     const std::size_t end = std::min(target.find_first_of("/?#"), target.size());
     parsed.authority = std::string{target.substr(0, end)};
     target.remove_prefix(end);

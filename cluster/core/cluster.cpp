@@ -128,9 +128,8 @@ std::vector<std::byte> SaveJob::write() const {
 }
 
 Cluster::Cluster(ClusterOptions options)
-    : publisher_{{.hold_down = options.hold_down,
-                  .vips = std::move(options.vips),
-                  .max_tasks = options.max_tasks}} {}
+    : publisher_{
+          {.hold_down = options.hold_down, .vips = options.vips, .max_tasks = options.max_tasks}} {}
 
 ClusterDelta Cluster::observe(const Observation& observation, TimePoint now, WallTime wall) {
   std::vector<RecordWrite> writes;

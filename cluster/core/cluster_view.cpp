@@ -38,10 +38,11 @@ class Touched {
   Map before_;
 };
 
+constexpr std::size_t kMaxShownKey = 200;  // a key may be long, and hold anything
+
 std::string describe(const RecordWrite& write) {
-  constexpr std::size_t kMost = 200;  // a key may be long, and hold anything
   std::string text = "record kind " + std::to_string(static_cast<unsigned>(write.key.kind)) + ' ';
-  for (const char c : write.key.id.substr(0, kMost)) {
+  for (const char c : write.key.id.substr(0, kMaxShownKey)) {
     text += c >= 0x20 && c < 0x7F ? c : '/';
   }
   if (write.shard.kind == ShardKind::agent) text += " of agent " + write.shard.agent.str();

@@ -15,6 +15,7 @@ constexpr std::size_t kMaxPublisherProblems = 256;
 /// How many holds end in one call: the rest follow in the next, which is due at once. Some
 /// microseconds each, so that ending 100,000 does not stop the control thread.
 constexpr std::size_t kMaxReleases = 1000;
+constexpr std::int64_t kLongestWaitSeconds = 86'400;
 
 std::int64_t unix_seconds(Publisher::WallTime wall) {
   return std::chrono::duration_cast<std::chrono::seconds>(wall.time_since_epoch()).count();
@@ -39,7 +40,7 @@ std::string name_of(const TaskKey& key) {
 }  // namespace
 
 Publisher::Publisher(PublisherOptions options)
-    : options_{std::move(options)},
+    : options_{options},
       hold_tasks_{options_.hold_down},
       hold_agents_{options_.hold_down},
       hold_frameworks_{options_.hold_down},
@@ -371,8 +372,8 @@ std::optional<TimePoint> Publisher::next_deadline() const {
   consider(hold_frameworks_.next_deadline());
   if (const auto expiry = vips_.next_expiry()) {
     // Never at once again and again, whatever the wall clock does.
-    constexpr std::int64_t kLongest = 24 * 60 * 60;
-    const auto wait = std::clamp<std::int64_t>(*expiry - last_wall_seconds_, 1, kLongest);
+    const auto wait =
+        std::clamp<std::int64_t>(*expiry - last_wall_seconds_, 1, kLongestWaitSeconds);
     consider(last_now_ + std::chrono::seconds{wait});
   }
   return first;

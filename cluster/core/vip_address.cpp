@@ -7,6 +7,10 @@
 namespace muster::cluster {
 namespace {
 
+constexpr std::uint32_t kGoldenRatio = 0x9E3779B9U;
+/// Where Erlang starts for a binary, modulo 2^32.
+constexpr std::uint32_t kBinary = 13U * kGoldenRatio;
+
 __extension__ using U128 = unsigned __int128;
 
 U128 number_of(const IpAddress& address) noexcept {
@@ -139,9 +143,6 @@ IpAddress next_address(const IpAddress& address, const AddressRange& range) noex
 }
 
 std::uint32_t phash2(std::string_view bytes) noexcept {
-  constexpr std::uint32_t kGoldenRatio = 0x9E3779B9U;
-  // The constant erl_term hashing uses for a binary: 13 times the golden ratio, modulo 2^32.
-  constexpr std::uint32_t kBinary = 13U * kGoldenRatio;
   const auto size = static_cast<std::uint32_t>(
       std::min<std::size_t>(bytes.size(), std::numeric_limits<std::uint32_t>::max()));
   std::uint32_t a = kGoldenRatio;

@@ -48,7 +48,7 @@ std::vector<VipUse> vip_uses(const Task&);
 /// order and after all explicit addresses, however the tasks came in.
 class VipAllocator {
  public:
-  explicit VipAllocator(VipOptions options) : options_{std::move(options)} {}
+  explicit VipAllocator(VipOptions options) : options_{options} {}
 
   /// A name's new record, or none: the allocation ended.
   using Changed = std::pair<VipName, std::optional<VipRecord>>;
