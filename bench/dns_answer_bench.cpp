@@ -134,6 +134,14 @@ int main() {
     changes.push_back((cpu_ns() - before) / 1e3);
   }
   std::sort(changes.begin(), changes.end());
+  std::FILE* const statm = std::fopen("/proc/self/statm", "r");
+  long pages = 0;
+  long resident = 0;
+  if (statm != nullptr && std::fscanf(statm, "%ld %ld", &pages, &resident) == 2) {
+    std::printf("resident         %7.1f MB, the tasks themselves and the queries included\n",
+                static_cast<double>(resident) * 4096 / 1e6);
+  }
+  if (statm != nullptr) std::fclose(statm);
   std::printf("one task changed %7.0f us median, %.0f us p99\n", median(changes),
               changes[changes.size() * 99 / 100]);
   return 0;

@@ -128,7 +128,7 @@ class Responder {
       apex_size = zones_.table().zones[answer_.zone].apex.size();
     } else {
       const Apex* const apex = find_apex(zones_.table(), query_);
-      if (apex == nullptr) return forward();
+      if (apex == nullptr || apex->zone == Apex::kForward) return forward();
       alias = apex->alias;
       answer_.zone = apex->zone;
       apex_size = apex->wire.size();

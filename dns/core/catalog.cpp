@@ -147,7 +147,9 @@ void Catalog::replace(const std::vector<Record>& before, const std::vector<Recor
 std::optional<std::uint8_t> Catalog::zone_of(std::string_view wire) const noexcept {
   for (std::string_view suffix = wire; suffix.size() > 1; suffix = parent_of(suffix)) {
     for (const Apex& apex : table_->apexes) {
-      if (!apex.alias && apex.wire == suffix) return apex.zone;
+      if (apex.alias || apex.wire != suffix) continue;
+      if (apex.zone == Apex::kForward) return std::nullopt;
+      return apex.zone;
     }
   }
   return std::nullopt;

@@ -24,7 +24,9 @@ struct CatalogOptions {
   std::uint32_t ttl_seconds = 5;
   std::uint32_t negative_ttl_seconds = 1;   // DC/OS' SOA MINIMUM
   std::vector<IpAddress> node_addresses{};  // for ns1.<domain>, ns.spartan and thisnode
-  std::set<std::string> not_local{};        // special-use zones that an upstream was configured for
+  /// Suffixes with upstreams of their own. Of the names that are otherwise never forwarded (.local
+  /// and its like) these are; in the zones of the cluster they change nothing.
+  std::set<std::string> forwarded{};
   std::vector<std::pair<std::string, std::string>> aliases{};  // suffix -> zone, besides DC/OS' own
   std::uint64_t hash_seed = 0;     // from outside: makes collisions unpredictable
   std::uint32_t first_serial = 1;  // e.g. unix time, so that it grows over restarts

@@ -64,7 +64,16 @@ void Catalog::make_zones() {
   // Never to be asked of the world (RFC 6762 §22.1, 7686, 6761, 8375), unless somebody here has
   // a server for them.
   for (const char* const name : {"local", "onion", "invalid", "home.arpa"}) {
-    if (!options_.not_local.contains(name)) add(name).fixed = true;
+    const std::string special = wire_of(name);
+    bool whole = false;
+    for (const std::string& suffix : options_.forwarded) {
+      const std::string wire = wire_of(suffix);
+      whole = whole || wire == special;
+      if (wire != special && Name::parse(suffix)->is_within(*Name::parse(name))) {
+        table->apexes.push_back({wire, Apex::kForward, false});
+      }
+    }
+    if (!whole) add(name).fixed = true;
   }
   add("in-addr.arpa").partial = true;
   add("ip6.arpa").partial = true;

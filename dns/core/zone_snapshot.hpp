@@ -96,6 +96,7 @@ struct Zone {
 
 /// A suffix under which names are looked up; an alias stands for another zone's apex.
 struct Apex {
+  static constexpr std::uint8_t kForward = 255;  // no zone: whatever is below is forwarded
   std::string wire;
   std::uint8_t zone;
   bool alias;

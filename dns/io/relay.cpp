@@ -220,6 +220,9 @@ void Relay::stop() {
   stopping_ = true;
   timer_.cancel();
   tcp_.stop();
+  asio::co_spawn(context_, tcp_.join(), [](const std::exception_ptr& failure) {
+    if (failure) std::rethrow_exception(failure);
+  });
   for (auto& [id, port] : ports_) {
     ErrorCode ignored;
     port.socket.close(ignored);

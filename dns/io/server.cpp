@@ -62,7 +62,7 @@ CatalogOptions catalog_options(const ServerOptions& options) {
     if (!name) continue;
     std::string text = name->to_string();
     text.pop_back();  // the final dot
-    out.not_local.insert(text);
+    if (!text.empty()) out.forwarded.insert(text);
   }
   return out;
 }

@@ -18,7 +18,7 @@ class UdpSocket {
  public:
   static constexpr std::size_t kBatch = 32;        // 8 would do almost as well
   static constexpr int kBatchesPerWake = 8;        // then TCP and timers have a turn
-  static constexpr std::size_t kMaxQuery = 4096;   // no honest query is longer
+  static constexpr std::size_t kMaxQuery = 2048;   // no honest query is longer
   static constexpr std::size_t kControlSize = 64;  // one in6_pktinfo message
 
   UdpSocket(Worker& worker, ListenSockets& sockets);
@@ -34,7 +34,7 @@ class UdpSocket {
 
   struct Slot {
     alignas(8) std::array<std::byte, kMaxQuery> query;
-    std::array<std::byte, kMaxQuery> reply;
+    std::array<std::byte, kDefaultUdpSize> reply;
     sockaddr_storage from;
     alignas(cmsghdr) std::array<char, kControlSize> control;
     iovec in;

@@ -256,6 +256,20 @@ TEST_CASE("queries for other names are to be forwarded") {
   }
 }
 
+TEST_CASE("a suffix with upstreams of its own is forwarded, though its parent never is") {
+  const auto zones =
+      Catalog{{.forwarded = {"corp.local", "home.arpa", "sub.mesos"}}}.apply(complete_delta());
+  Bytes out;
+  const auto kind = [&](const char* owner) {
+    return answer_raw(make_query(name(owner), type::kA, {}), *zones, out).kind;
+  };
+  CHECK(kind("x.corp.local") == Answer::Kind::forward);
+  CHECK(kind("corp.local") == Answer::Kind::forward);
+  CHECK(kind("x.local") == Answer::Kind::reply);
+  CHECK(kind("x.home.arpa") == Answer::Kind::forward);
+  CHECK(kind("x.sub.mesos") == Answer::Kind::reply);
+}
+
 TEST_CASE("before a complete state what is missing is SERVFAIL with the reason, not NXDOMAIN") {
   Catalog catalog{{}};
   ClusterDelta partial = instances(1);
