@@ -4,6 +4,7 @@
 #include <boost/json/parser.hpp>
 
 #include "dev/app.hpp"
+#include "dev/app_fields.hpp"
 #include "dev/app_reader.hpp"
 
 namespace muster::dev {
@@ -14,118 +15,8 @@ namespace {
 
 constexpr unsigned kMaxInstances = 1000;  // each is a process on this machine
 constexpr std::size_t kMaxApps = 1000;
-constexpr std::size_t kMaxPorts = 100;           // of one app
-constexpr unsigned kMaxGroupDepth = 16;          // groups in groups
-constexpr double kMaxSeconds = 7 * 24 * 3600.0;  // a week: more is a slip
-
-/// Marathon's PathId: parts of lower-case letters, digits, '-' and inner dots.
-bool valid_id_part(std::string_view part) {
-  const auto word = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  if (part.empty() || !word(part.front()) || !word(part.back())) return false;
-  for (std::size_t i = 0; i < part.size(); ++i) {
-    if (part[i] == '.' && !(part[i - 1] != '.' && word(part[i - 1]) && word(part[i + 1]))) {
-      return false;
-    }
-    if (!word(part[i]) && part[i] != '-' && part[i] != '.') return false;
-  }
-  return true;
-}
-
-std::string app_id(const JsonPlace& place, const std::string& group) {
-  const std::string written = place.text();
-  std::string id = written.starts_with('/') ? written : group + "/" + written;
-  std::string_view rest{id};
-  while (!rest.empty()) {
-    rest.remove_prefix(1);  // the slash
-    const std::size_t end = std::min(rest.find('/'), rest.size());
-    if (!valid_id_part(rest.substr(0, end))) {
-      place.expected(
-          "an id such as /group/web: parts of lower-case letters, digits, '-' and inner dots");
-    }
-    rest.remove_prefix(end);
-  }
-  return id;
-}
-
-std::vector<Label> text_map(const JsonPlace& place) {
-  std::vector<Label> out;
-  for (const auto& member : place.object()) {
-    const std::string key{member.key()};
-    const std::optional<JsonPlace> value = place.find(key);
-    if (!value) place.fail("\"" + key + "\" has no value; expected a string");
-    out.push_back({.key = key, .value = value->text()});
-  }
-  return out;
-}
-
-/// Environment: names must be usable, and a secret reference ({"secret": ...}) has no value here.
-std::vector<Label> environment(const JsonPlace& place) {
-  std::vector<Label> out;
-  for (const auto& member : place.object()) {
-    const std::string name{member.key()};
-    const std::optional<JsonPlace> value = place.find(name);
-    if (!value) continue;
-    if (name.empty() || name.find('=') != std::string::npos) {
-      value->fail("an environment variable's name is not empty and has no '='");
-    }
-    if (value->value().is_object()) value->fail("secrets are not supported; write the value");
-    out.push_back({.key = name, .value = value->text()});
-  }
-  return out;
-}
-
-std::vector<std::string> protocols(const JsonPlace& place) {
-  const std::string text = place.text();
-  std::vector<std::string> out;
-  std::size_t from = 0;
-  while (from <= text.size()) {
-    const std::size_t comma = std::min(text.find(',', from), text.size());
-    std::string one = text.substr(from, comma - from);
-    if (one != "tcp" && one != "udp") place.expected("\"tcp\", \"udp\" or \"udp,tcp\"");
-    out.push_back(std::move(one));
-    from = comma + 1;
-  }
-  return out;
-}
-
-AppPort port_definition(const JsonPlace& place, bool require_ports) {
-  place.only({"port", "protocol", "name", "labels"});
-  AppPort out;
-  if (const auto port = place.find("port")) {
-    const auto number = static_cast<std::uint16_t>(port->integer(0, 65535));
-    // Without requirePorts this number is Marathon's service port: no instance listens on it.
-    if (require_ports && number != 0) out.fixed_host_port = number;
-  }
-  if (const auto protocol = place.find("protocol")) out.protocols = protocols(*protocol);
-  if (const auto name = place.find("name")) out.name = name->text();
-  if (const auto labels = place.find("labels")) out.labels = text_map(*labels);
-  return out;
-}
-
-AppPort port_mapping(const JsonPlace& place, NetworkMode network) {
-  place.only(
-      {"containerPort", "hostPort", "servicePort", "protocol", "name", "labels", "networkNames"});
-  AppPort out;
-  out.container_port = std::uint16_t{0};
-  if (const auto port = place.find("containerPort")) {
-    out.container_port = static_cast<std::uint16_t>(port->integer(0, 65535));
-  }
-  // Marathon: bridge gives a host port unless told otherwise, container does not.
-  out.wants_host_port = network == NetworkMode::bridge;
-  if (const auto port = place.find("hostPort")) {
-    const auto number = static_cast<std::uint16_t>(port->integer(0, 65535));
-    out.wants_host_port = true;
-    if (number != 0) out.fixed_host_port = number;
-  }
-  if (const auto port = place.find("servicePort")) port->integer(0, 65535);
-  if (!out.wants_host_port && out.container_port == std::uint16_t{0}) {
-    place.fail("needs a containerPort or a hostPort");
-  }
-  if (const auto protocol = place.find("protocol")) out.protocols = protocols(*protocol);
-  if (const auto name = place.find("name")) out.name = name->text();
-  if (const auto labels = place.find("labels")) out.labels = text_map(*labels);
-  return out;
-}
+constexpr std::size_t kMaxPorts = 100;   // of one app
+constexpr unsigned kMaxGroupDepth = 16;  // groups in groups
 
 class AppReader {
  public:
@@ -133,7 +24,7 @@ class AppReader {
       : place_{place}, notices_{notices} {
     const auto id = place.find("id");
     if (!id) place.fail("an app needs an id, such as \"/web\"");
-    app_.id = app_id(*id, group);
+    app_.id = app_id_field(*id, group);
   }
 
   App read() {
@@ -142,8 +33,8 @@ class AppReader {
     read_sizes();
     read_network();
     read_ports();
-    if (const auto labels = place_.find("labels")) app_.labels = text_map(*labels);
-    if (const auto env = place_.find("env")) app_.env = environment(*env);
+    if (const auto labels = place_.find("labels")) app_.labels = labels_field(*labels);
+    if (const auto env = place_.find("env")) app_.env = environment_field(*env);
     read_health();
     read_timing();
     return std::move(app_);
@@ -302,14 +193,14 @@ class AppReader {
       }
       if (definitions) definitions->fail("give portDefinitions or portMappings, not both");
       for (const JsonPlace& item : list->items()) {
-        app_.ports.push_back(port_mapping(item, app_.network));
+        app_.ports.push_back(port_mapping_field(item, app_.network));
       }
     } else if (definitions) {
       if (app_.network != NetworkMode::host) {
         definitions->fail("a container network takes container/portMappings instead");
       }
       for (const JsonPlace& item : definitions->items()) {
-        app_.ports.push_back(port_definition(item, require));
+        app_.ports.push_back(port_definition_field(item, require));
       }
     } else if (numbers) {
       for (const JsonPlace& item : numbers->items()) {
@@ -329,7 +220,8 @@ class AppReader {
     const auto list = place_.find("healthChecks");
     if (!list) return;
     for (const JsonPlace& item : list->items()) {
-      AppHealthCheck check = health_check(item);
+      AppHealthCheck check = health_check_field(item, app_.ports);
+      if (!check.by_mesos) ignore(item, "Marathon's own check: Mesos never sees its result");
       if (check.by_mesos && app_.health && app_.health->by_mesos) {
         item.fail("a Mesos task has one health check");
       }
@@ -339,72 +231,6 @@ class AppReader {
       } else {
         ignore(item, "only the first health check is run");
       }
-    }
-  }
-
-  AppHealthCheck health_check(const JsonPlace& place) {
-    place.only({"protocol", "path", "portIndex", "port", "command", "delaySeconds",
-                "gracePeriodSeconds", "intervalSeconds", "timeoutSeconds", "maxConsecutiveFailures",
-                "ignoreHttp1xx", "ipProtocol"});
-    AppHealthCheck check;
-    const auto protocol = place.find("protocol");
-    const std::string kind = protocol ? protocol->text() : "HTTP";  // Marathon's default
-    if (kind == "MESOS_HTTP" || kind == "HTTP") {
-      check.kind = HealthKind::http;
-    } else if (kind == "MESOS_TCP" || kind == "TCP") {
-      check.kind = HealthKind::tcp;
-    } else if (kind == "COMMAND") {
-      check.kind = HealthKind::command;
-    } else {
-      protocol->expected("\"MESOS_HTTP\", \"MESOS_TCP\", \"COMMAND\", \"HTTP\" or \"TCP\"");
-    }
-    check.by_mesos = kind.starts_with("MESOS_") || kind == "COMMAND";
-    if (!check.by_mesos) ignore(place, "Marathon's own check: Mesos never sees its result");
-    if (const auto path = place.find("path")) check.path = health_path(*path);
-    if (const auto index = place.find("portIndex")) {
-      if (app_.ports.empty()) index->fail("the app has no ports");
-      check.port_index = index->integer(0, app_.ports.size() - 1);
-    }
-    if (const auto port = place.find("port")) {
-      check.port = static_cast<std::uint16_t>(port->integer(1, 65535));
-    }
-    read_health_command(place, check);
-    if (check.kind != HealthKind::command && app_.ports.empty() && !check.port) {
-      place.fail("the app has no ports to check");
-    }
-    const auto seconds = [&](std::string_view key, double least, double& into) {
-      if (const auto field = place.find(key)) into = field->number(least, kMaxSeconds);
-    };
-    seconds("delaySeconds", 0, check.delay_seconds);
-    seconds("gracePeriodSeconds", 0, check.grace_period_seconds);
-    // Marathon takes whole seconds; tenths make a demonstration quick.
-    seconds("intervalSeconds", 0.1, check.interval_seconds);
-    seconds("timeoutSeconds", 0.1, check.timeout_seconds);
-    if (const auto field = place.find("maxConsecutiveFailures")) {
-      check.max_consecutive_failures = static_cast<unsigned>(field->integer(0, 1'000'000'000));
-    }
-    return check;
-  }
-
-  static std::string health_path(const JsonPlace& place) {
-    std::string path = place.text();
-    const bool clean = std::all_of(path.begin(), path.end(), [](char c) {
-      return static_cast<unsigned char>(c) > ' ' && c != '\x7f';
-    });
-    if (!path.starts_with('/') || !clean) place.expected("a path such as \"/health\"");
-    return path;
-  }
-
-  static void read_health_command(const JsonPlace& place, AppHealthCheck& check) {
-    const auto command = place.find("command");
-    if (check.kind == HealthKind::command) {
-      if (!command) place.fail("COMMAND needs \"command\": {\"value\": \"...\"}");
-      command->only({"value"});
-      const auto value = command->find("value");
-      if (!value) command->fail("needs a value: the shell command to run");
-      check.command = value->text();
-    } else if (command) {
-      command->fail("only protocol COMMAND takes a command");
     }
   }
 
@@ -448,7 +274,7 @@ void read_all(const JsonPlace& place, const std::string& group, unsigned depth, 
     if (!pods->items().empty()) pods->fail("pods are not supported");
   }
   const auto id = place.find("id");
-  const std::string inner = !id || id->text() == "/" ? group : app_id(*id, group);
+  const std::string inner = !id || id->text() == "/" ? group : app_id_field(*id, group);
   if (apps) {
     for (const JsonPlace& item : apps->items()) {
       if (out.apps.size() == kMaxApps) item.fail("too many apps");

@@ -9,6 +9,8 @@
 
 #include <boost/asio/as_tuple.hpp>
 
+#include "base/endpoint.hpp"
+#include "base/label.hpp"
 #include "dev/cluster_impl.hpp"
 #include "dev/health.hpp"
 #include "dev/master_json.hpp"
@@ -44,6 +46,25 @@ void mount_private() {
 asio::awaitable<void> sleep_for(Duration time) {
   asio::steady_timer timer{co_await asio::this_coro::executor, time};
   co_await timer.async_wait(asio::use_awaitable);
+}
+
+/// The first named VIP an app asks for, as something to type; empty if there is none.
+std::string first_vip(const std::vector<App>& apps) {
+  for (const App& app : apps) {
+    for (const AppPort& port : app.ports) {
+      for (const Label& label : port.labels) {
+        const std::size_t colon = label.value.rfind(':');
+        if (!label.key.starts_with("VIP") || colon == std::string::npos) continue;
+        const std::string name = domain_fragment(label.value.substr(0, colon));
+        if (name.empty() || IpAddress::parse(label.value.substr(0, colon))) continue;
+        const std::string target =
+            name + ".marathon.l4lb.thisdcos.directory" + label.value.substr(colon);
+        if (port.protocols.front() == "udp") return "muster-dev load --seconds 1 --udp " + target;
+        return "curl http://" + target + "/";
+      }
+    }
+  }
+  return "";
 }
 
 /// An agent as far as its port is asked: enough to see that its host lives.
@@ -91,6 +112,7 @@ int Cluster::run() {
         return control(std::move(request), std::move(progress));
       });
   greet();
+  vip_ = first_vip(options_.apps);
   launcher_->start(std::move(options_.apps));
   daemons_->start_all();
   tasks_.spawn(announce_ready());
@@ -172,9 +194,13 @@ void Cluster::greet() {
   std::string table = aligned(rows, "  ");
   table.pop_back();
   terminal_.line(table);
-  const std::string name = options_.name == "default" ? "" : " --name " + options_.name;
+  const std::string name = name_option();
   terminal_.line("In another terminal: muster-dev ps" + name + "; muster-dev exec" + name +
                  " 1 -- sh; muster-dev logs" + name + " 1");
+}
+
+std::string Cluster::name_option() const {
+  return options_.name == "default" ? "" : " --name " + options_.name;
 }
 
 void Cluster::publish() {
@@ -193,7 +219,12 @@ asio::awaitable<void> Cluster::watch_life() {
 
 asio::awaitable<bool> Cluster::node_ready(unsigned node) {
   if (daemons_->of(node).pid == 0) co_return false;
-  const int socket = socket_in(network_.nodes[node - 1].spaces.net.get()).release();
+  int socket = -1;
+  try {
+    socket = socket_in(network_.nodes[node - 1].spaces.net.get()).release();
+  } catch (const std::exception&) {  // out of descriptors, say
+    co_return false;
+  }
   const unsigned status = co_await probe_http(socket, kMetricsPort, "/readyz", kReadyProbeSeconds);
   co_return status == 200;
 }
@@ -218,7 +249,9 @@ asio::awaitable<void> Cluster::announce_ready() {
     terminal_.status("waiting: " + why);
     co_await sleep_for(kReadyEvery);
   }
-  terminal_.settle("[" + terminal_.age() + "] ready: every task runs, every node answers");
+  terminal_.settle(
+      "[" + terminal_.age() + "] ready: every task runs, every node answers" +
+      (vip_.empty() ? "" : "; try: muster-dev exec" + name_option() + " 1 -- " + vip_));
   [[maybe_unused]] const auto told = ::write(handles_.life.get(), "ready\n", 6);
 }
 

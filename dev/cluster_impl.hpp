@@ -30,6 +30,7 @@ class Cluster {
   void start_masters();
   void start_agents();
   void greet();
+  std::string name_option() const;  // " --name NAME", where it is needed
   void publish();
   boost::asio::awaitable<void> watch_life();
   boost::asio::awaitable<void> announce_ready();
@@ -61,6 +62,7 @@ class Cluster {
   Network network_;
   std::unique_ptr<Master> master_;
   std::unique_ptr<Master> standby_;
+  std::string vip_;  // a command that uses one
   bool master_up_ = true;
   std::unique_ptr<HttpServer> master_http_;
   std::unique_ptr<HttpServer> standby_http_;

@@ -142,4 +142,8 @@ class Launcher {
 /// Nanoseconds since 1970, now.
 WallTime wall_now();
 
+inline Clock::duration in_clock(double seconds) {
+  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>{seconds});
+}
+
 }  // namespace muster::dev

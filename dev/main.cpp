@@ -313,6 +313,12 @@ class CommandLine {
 
 int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
+  // A cluster holds four descriptors a node and one a container; load one a request under way.
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
+  }
   try {
     return CommandLine{}.run(argc, argv);
   } catch (const UsageError& error) {

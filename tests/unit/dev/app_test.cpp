@@ -168,6 +168,20 @@ TEST_CASE("what has no effect here is said, not refused") {
   CHECK_FALSE(result->apps[0].health->by_mesos);
 }
 
+TEST_CASE("every example is a good definition") {
+  unsigned examples = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator{std::string{MUSTER_SOURCE_DIR} + "/examples"}) {
+    if (entry.path().extension() != ".json") continue;
+    CAPTURE(entry.path().string());
+    ++examples;
+    const auto result = parse_apps(muster::testing::read_file(entry.path().string()));
+    REQUIRE_MESSAGE(result.has_value(), result.error().where, ": ", result.error().what);
+    CHECK(result->notices.empty());
+  }
+  CHECK(examples >= 3);
+}
+
 TEST_CASE("task names are app ids from the leaf to the root") {
   CHECK(marathon_name("/web") == "web");
   CHECK(marathon_name("/a/b") == "b.a");
