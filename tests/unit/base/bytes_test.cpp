@@ -1,3 +1,4 @@
+#include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -32,7 +33,7 @@ TEST_CASE("what ByteWriter writes ByteReader reads") {
 
 TEST_CASE("a reader that runs out stays failed and returns nothing") {
   struct Row {
-    const char* what;
+    std::string what;
     std::vector<std::uint8_t> bytes;
   };
   const Row rows[] = {

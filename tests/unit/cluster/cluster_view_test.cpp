@@ -1,6 +1,7 @@
 #include "cluster/core/cluster_view.hpp"
 
 #include <algorithm>
+#include <string>
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,7 @@
 #include "cluster/core/records.hpp"
 
+#include <string>
+
 #include <doctest/doctest.h>
 
 #include "base/rng.hpp"

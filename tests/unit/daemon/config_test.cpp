@@ -1,5 +1,7 @@
 #include "daemon/config.hpp"
 
+#include <string>
+
 #include <doctest/doctest.h>
 
 using namespace muster;
@@ -22,7 +24,7 @@ TEST_SUITE_BEGIN("daemon/config");
 
 TEST_CASE("a wrong configuration is refused with file, line, key and what was expected") {
   struct Row {
-    const char* what;
+    std::string what;
     std::string_view text;
     std::string_view error;
   };

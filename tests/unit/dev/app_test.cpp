@@ -1,12 +1,15 @@
 #include "dev/app.hpp"
 
+#include <filesystem>
+#include <string>
+
 #include <doctest/doctest.h>
 
 using namespace muster::dev;
 
 TEST_CASE("what is wrong in an app definition is named with its place") {
   struct Row {
-    const char* what;
+    std::string what;
     const char* json;
     const char* where;
     const char* says;

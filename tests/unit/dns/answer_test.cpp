@@ -78,7 +78,7 @@ std::string opt_record(std::uint16_t size, std::uint8_t version = 0, std::string
 
 TEST_CASE("what is no query is dropped or refused as its fault demands") {
   struct Row {
-    const char* what;
+    std::string what;
     Bytes message;
     Answer::Kind kind;
     std::uint16_t rcode;
@@ -205,7 +205,7 @@ TEST_CASE("an answer is authoritative, echoes the question's spelling and copies
 TEST_CASE("names that exist without the type are NODATA, others NXDOMAIN, with the apex's SOA") {
   const auto zones = zones_of(instances(2));
   struct Row {
-    const char* what;
+    std::string what;
     const char* name;
     std::uint16_t qtype;
     std::uint16_t rcode;
@@ -364,7 +364,7 @@ TEST_CASE("each rotation begins with another answer and loses none") {
 
 TEST_CASE("what does not fit is left out: first the additional section, then answers, with TC") {
   struct Row {
-    const char* what;
+    std::string what;
     int count;
     std::uint16_t qtype;
     std::uint16_t udp_size;  // 0: no EDNS

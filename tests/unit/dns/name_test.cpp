@@ -11,7 +11,7 @@ TEST_SUITE_BEGIN("dns/name");
 
 TEST_CASE("text that is no name is refused with the reason") {
   struct Row {
-    const char* what;
+    std::string what;
     std::string text;
     DecodeError error;
   };
@@ -40,7 +40,7 @@ TEST_CASE("text that is no name is refused with the reason") {
 
 TEST_CASE("wire names that lie about themselves are refused with the reason") {
   struct Row {
-    const char* what;
+    std::string what;
     std::string message;
     std::size_t at;
     DecodeError error;

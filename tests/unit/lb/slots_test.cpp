@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <string>
 
 #include <doctest/doctest.h>
 
@@ -43,7 +44,7 @@ std::size_t differing(const Slots& a, const Slots& b) {
 
 TEST_CASE("the size class fits the backends") {
   struct Row {
-    const char* what;
+    std::string what;
     std::vector<Backend> backends;
     std::uint32_t size;
   };

@@ -159,7 +159,7 @@ TEST_CASE("malformed events lose nothing but themselves") {
 
 TEST_CASE("a stream that ends or cannot be read is begun anew") {
   struct Row {
-    const char* what;
+    std::string what;
     Reply reply;
   };
   const Row rows[] = {
@@ -185,7 +185,7 @@ TEST_CASE("a stream that ends or cannot be read is begun anew") {
 
 TEST_CASE("answers that are none, and first records that are no snapshot, are tried again") {
   struct Row {
-    const char* what;
+    std::string what;
     Reply reply;
     const char* error;
   };

@@ -88,7 +88,7 @@ TEST_CASE("each network mode has its own backend address") {
   const std::string at_container = "8080 in 8080 at 9.0.1.6:8080 at [fd01::1:6]:8080" + for_vip;
 
   struct Row {
-    const char* what;
+    std::string what;
     std::string port, container, networks, expected;
   };
   const std::string agent_network = R"({"ip_addresses":[{"ip_address":"10.0.0.1"}]})";
@@ -160,7 +160,7 @@ TEST_CASE("a bad label, port or address costs itself and nothing else") {
   const std::string good = with_labels(R"("number":31000,"protocol":"tcp")", kVip);
   const std::string good_shown = "31000 at 10.0.0.1:31000 for tcp/web.marathon:80";
   struct Row {
-    const char* what;
+    std::string what;
     std::string port;
     const char* kind;
     std::string expected = "";
@@ -241,7 +241,7 @@ TEST_CASE("task labels vip_portN count the ports of the resources") {
 
 TEST_CASE("task labels vip_portN that mean nothing cost themselves only") {
   struct Row {
-    const char* what;
+    std::string what;
     const char* label;
     std::size_t problems;
   };

@@ -28,7 +28,7 @@ TEST_SUITE_BEGIN("mesos/core/recordio");
 
 TEST_CASE("headers that are no decimal length end the stream for good") {
   struct Row {
-    const char* what;
+    std::string what;
     const char* bytes;
     RecordError error;
   };

@@ -1,5 +1,7 @@
 #include "metrics/http_request.hpp"
 
+#include <string>
+
 #include <doctest/doctest.h>
 
 using namespace muster;
