@@ -1,6 +1,8 @@
 #include "dev/app.hpp"
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include <doctest/doctest.h>
@@ -178,7 +180,8 @@ TEST_CASE("every example is a good definition") {
     if (entry.path().extension() != ".json") continue;
     CAPTURE(entry.path().string());
     ++examples;
-    const auto result = parse_apps(muster::testing::read_file(entry.path().string()));
+    std::ifstream file{entry.path()};
+    const auto result = parse_apps(std::string{std::istreambuf_iterator<char>{file}, {}});
     REQUIRE_MESSAGE(result.has_value(), result.error().where, ": ", result.error().what);
     CHECK(result->notices.empty());
   }
