@@ -1,8 +1,8 @@
 #include "lb/io/nft_schema.hpp"
 
 #include <arpa/inet.h>
-#include <endian.h>
 #include <array>
+#include <endian.h>
 #include <vector>
 
 #include <linux/netfilter.h>
@@ -52,6 +52,14 @@ constexpr std::uint32_t kMaxRetried = 65536;  // above it refusals are passed on
 
 // Registers of four octets. Concatenations use them in a row.
 constexpr std::uint32_t kReg = NFT_REG32_00;
+
+constexpr std::uint32_t kTranslated = IPS_DST_NAT;
+constexpr std::uint32_t kTranslatedOrStood = IPS_DST_NAT | IPS_ASSURED;
+
+/// A number as the kernel compares it; lives as long as `number`.
+netlink::Bytes octets_of(const std::uint32_t& number) {
+  return {reinterpret_cast<const std::uint8_t*>(&number), sizeof number};
+}
 
 constexpr std::array kPolicies{Policy::random, Policy::round_robin};
 constexpr std::array kProtocols{Protocol::tcp, Protocol::udp};
@@ -382,14 +390,10 @@ class SchemaWriter {
   }
   /// ct state new, ct status dnat: one bit of a number that conntrack keeps.
   void match_conntrack(std::uint32_t key, std::uint32_t bit) {
-    expression("ct", [&] {
-      out_.u32_be(NFTA_CT_KEY, key);
-      out_.u32_be(NFTA_CT_DREG, kReg);
-    });
-    const auto* octets = reinterpret_cast<const std::uint8_t*>(&bit);
+    conntrack(key);
     const std::uint32_t zero = 0;
-    mask({octets, sizeof bit});
-    compare(NFT_CMP_NEQ, {reinterpret_cast<const std::uint8_t*>(&zero), sizeof zero});
+    mask(octets_of(bit));
+    compare(NFT_CMP_NEQ, octets_of(zero));
   }
 
   void must_be_in(std::string_view set) {
@@ -441,10 +445,7 @@ class SchemaWriter {
     const std::string name = class_chain(selector, protocol);
     chain(name);
     rule(name, [&] {
-      expression("immediate", [&] {
-        out_.u32_be(NFTA_IMMEDIATE_DREG, kReg);
-        data(NFTA_IMMEDIATE_DATA, std::uint32_t{0});
-      });
+      load_zero();
       set_priority();
       if (protocol == Protocol::tcp && options_.syn_failover) {
         expression("objref", [&] {
@@ -530,8 +531,10 @@ class SchemaWriter {
     });
   }
 
-  /// Whatever is new and still bound for a Vip was not balanced. It is refused before conntrack
-  /// confirms it: no entry is left that would keep a udp flow from the Vip's first backend.
+  /// Whatever is new and still bound for a Vip was not balanced. It is refused before it is routed
+  /// (IPv6 answers for a route through `lo` with "no route", and a client waits for more) and
+  /// before conntrack confirms it: no entry is left that would keep a udp flow from the Vip's first
+  /// backend.
   void guard_chains() {
     chain("refuse");
     rule("refuse", [this] {
@@ -553,7 +556,7 @@ class SchemaWriter {
         jump(NFT_GOTO, "refuse");
       });
     }
-    for (const auto& [name, number] : {std::pair{"guard_forward", NF_INET_FORWARD},
+    for (const auto& [name, number] : {std::pair{"guard_prerouting", NF_INET_PRE_ROUTING},
                                        std::pair{"guard_output", NF_INET_LOCAL_OUT}}) {
       hook(name, number, "filter", kGuardPriority);
       rule(name, [this] {
@@ -575,61 +578,85 @@ class SchemaWriter {
   /// to try. The client repeats its SYN after 1 s and is balanced anew; a second refusal it gets.
   /// So a backend that has just died costs those who met it a second and not the connection.
   void retry_chain() {
+    chain("refused_once");
+    rule("refused_once", [this] {
+      match_protocol(Protocol::tcp);  // known already; nft needs it to read its own listing
+      match_other_slots();
+      swallow_once();
+    });
+    rule("refused_once", [this] {
+      load_zero();
+      set_priority();
+    });
     hook("retry", NF_INET_PRE_ROUTING, "filter", kRetryPriority);
     rule("retry", [this] {
       match_protocol(Protocol::tcp);
-      constexpr std::uint8_t kSynAndReset = 0x06;
-      constexpr std::uint8_t kReset = 0x04;
-      payload(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, kReg);
-      mask({&kSynAndReset, 1});
-      compare(NFT_CMP_EQ, {&kReset, 1});
-      expression("ct", [this] {
-        out_.u32_be(NFTA_CT_KEY, NFT_CT_DIRECTION);
-        out_.u32_be(NFTA_CT_DREG, kReg);
-      });
-      constexpr std::uint8_t kReply = IP_CT_DIR_REPLY;
-      compare(NFT_CMP_EQ, {&kReply, 1});
-      match_refused_service();
-      original(v4_ ? NFT_CT_SRC_IP : NFT_CT_SRC_IP6, kReg);
-      original(NFT_CT_PROTO_SRC, after_address());
-      expression("lookup", [this] {
-        out_.text(NFTA_LOOKUP_SET, kRetriedSet);
-        out_.u32_be(NFTA_LOOKUP_SREG, kReg);
-        out_.u32_be(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
-      });
-      expression("dynset", [this] {
-        out_.text(NFTA_DYNSET_SET_NAME, kRetriedSet);
-        out_.u32_be(NFTA_DYNSET_OP, NFT_DYNSET_OP_ADD);
-        out_.u32_be(NFTA_DYNSET_SREG_KEY, kReg);
-      });
-      expression("immediate", [this] {
-        out_.u32_be(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
-        out_.nest(NFTA_IMMEDIATE_DATA, [this] {
-          out_.nest(NFTA_DATA_VERDICT, [this] { out_.u32_be(NFTA_VERDICT_CODE, NF_DROP); });
-        });
+      match_refusal();
+      jump(NFT_JUMP, "refused_once");
+    });
+  }
+
+  /// tcp flags & (syn | rst) == rst, in answer to a flow that was translated and never stood.
+  void match_refusal() {
+    constexpr std::uint8_t kSynAndReset = 0x06;
+    constexpr std::uint8_t kReset = 0x04;
+    payload(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, kReg);
+    mask({&kSynAndReset, 1});
+    compare(NFT_CMP_EQ, {&kReset, 1});
+    conntrack(NFT_CT_DIRECTION);
+    constexpr std::uint8_t kReply = IP_CT_DIR_REPLY;
+    compare(NFT_CMP_EQ, {&kReply, 1});
+    conntrack(NFT_CT_STATUS);
+    mask(octets_of(kTranslatedOrStood));
+    compare(NFT_CMP_EQ, octets_of(kTranslated));
+  }
+
+  /// Its Vip is one of ours and has more than one slot. Goes by the packet's priority, as
+  /// dispatch() does and for the same reason.
+  void match_other_slots() {
+    original(v4_ ? NFT_CT_DST_IP : NFT_CT_DST_IP6, kReg);
+    original(NFT_CT_PROTO_DST, after_address());
+    lookup(set_name(Set::vips, Protocol::tcp), kReg);
+    set_priority();
+    for (const Policy policy : kPolicies) {
+      const std::uint32_t single = class_id({policy, 1});
+      meta_load(NFT_META_PRIORITY, kReg);
+      compare(NFT_CMP_NEQ, octets_of(single));
+    }
+  }
+
+  void swallow_once() {
+    original(v4_ ? NFT_CT_SRC_IP : NFT_CT_SRC_IP6, kReg);
+    original(NFT_CT_PROTO_SRC, after_address());
+    expression("lookup", [this] {
+      out_.text(NFTA_LOOKUP_SET, kRetriedSet);
+      out_.u32_be(NFTA_LOOKUP_SREG, kReg);
+      out_.u32_be(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+    });
+    expression("dynset", [this] {
+      out_.text(NFTA_DYNSET_SET_NAME, kRetriedSet);
+      out_.u32_be(NFTA_DYNSET_OP, NFT_DYNSET_OP_ADD);
+      out_.u32_be(NFTA_DYNSET_SREG_KEY, kReg);
+    });
+    expression("immediate", [this] {
+      out_.u32_be(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+      out_.nest(NFTA_IMMEDIATE_DATA, [this] {
+        out_.nest(NFTA_DATA_VERDICT, [this] { out_.u32_be(NFTA_VERDICT_CODE, NF_DROP); });
       });
     });
   }
 
-  /// Translated by us, never established, and of a Vip with more than one slot.
-  void match_refused_service() {
-    expression("ct", [this] {
-      out_.u32_be(NFTA_CT_KEY, NFT_CT_STATUS);
+  void conntrack(std::uint32_t key) {
+    expression("ct", [&] {
+      out_.u32_be(NFTA_CT_KEY, key);
       out_.u32_be(NFTA_CT_DREG, kReg);
     });
-    const auto octets = [](const std::uint32_t& number) {
-      return netlink::Bytes{reinterpret_cast<const std::uint8_t*>(&number), sizeof number};
-    };
-    constexpr std::uint32_t kStatus = IPS_DST_NAT | IPS_ASSURED;
-    constexpr std::uint32_t kTranslated = IPS_DST_NAT;
-    mask(octets(kStatus));
-    compare(NFT_CMP_EQ, octets(kTranslated));
-    for (const Policy policy : kPolicies) {
-      original(v4_ ? NFT_CT_DST_IP : NFT_CT_DST_IP6, kReg);
-      original(NFT_CT_PROTO_DST, after_address());
-      lookup(set_name(Set::vips, Protocol::tcp), kReg);
-      compare(NFT_CMP_NEQ, octets(class_id({policy, 1})));
-    }
+  }
+  void load_zero() {
+    expression("immediate", [&] {
+      out_.u32_be(NFTA_IMMEDIATE_DREG, kReg);
+      data(NFTA_IMMEDIATE_DATA, std::uint32_t{0});
+    });
   }
 
   netlink::Writer& out_;

@@ -56,6 +56,8 @@ Netns::Netns() {
     if (fd_ < 0) problem = std::string{"/proc/thread-self/ns/net: "} + std::strerror(errno);
   }}.join();
   if (fd_ < 0) throw std::runtime_error{problem};
+  // Link-local addresses too are there at once, and routes do not change under a test.
+  shell("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
   shell("ip link set lo up");
 }
 

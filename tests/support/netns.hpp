@@ -74,7 +74,7 @@ void connect(const VethEnd& a, const VethEnd& b);
 #define MUSTER_NEEDS_NETNS()                                       \
   do {                                                             \
     if (const auto missing = ::muster::testing::netns_missing()) { \
-      MESSAGE("skipped: " << *missing);                            \
+      MESSAGE("SKIPPED: " << *missing);                            \
       return;                                                      \
     }                                                              \
   } while (false)

@@ -32,7 +32,7 @@ struct Fixture {
   explicit Fixture(FakeKernel& kernel, BalancerOptions options = {})
       : balancer{context.get_executor(), std::make_unique<FakeDriver>(kernel), options, registry},
         group{context.get_executor()} {
-    REQUIRE(balancer.start());
+    REQUIRE(balancer.start().has_value());
   }
   ~Fixture() {
     group.stop();
@@ -98,12 +98,12 @@ TEST_CASE("a large change follows in steps, in order with what comes after it") 
   FakeKernel kernel;
   Fixture fixture{kernel};
   std::vector<Change<Task>> tasks;
-  for (int i = 0; i < 10000; ++i) tasks.push_back(added(web(i)));
+  for (int i = 0; i < 5000; ++i) tasks.push_back(added(web(i)));
   fixture.balancer.apply(delta_of(std::move(tasks)));
-  CHECK(kernel.state.vips.size() < 10000);
-  fixture.balancer.apply(delta_of({removed(web(9999))}));
-  CHECK(fixture.until([&] { return kernel.state.vips.size() == 9999; }));
-  CHECK_FALSE(kernel.state.vips.contains(tcp("10.1.49.199:80")));
+  CHECK(kernel.state.vips.size() < 5000);
+  fixture.balancer.apply(delta_of({removed(web(4999))}));
+  CHECK(fixture.until([&] { return kernel.state.vips.size() == 4999; }));
+  CHECK_FALSE(kernel.state.vips.contains(tcp("10.1.24.199:80")));
 }
 
 TEST_CASE("a bad range and a missing privilege are told before anything is done") {
@@ -117,7 +117,7 @@ TEST_CASE("a bad range and a missing privilege are told before anything is done"
     Balancer balancer{context.get_executor(), std::make_unique<FakeDriver>(kernel), options,
                       registry};
     const auto started = balancer.start();
-    REQUIRE_FALSE(started);
+    REQUIRE_FALSE(started.has_value());
     CHECK(started.error() == Errc::bad_range);
     CHECK(balancer.status().last_error.find(range) != std::string::npos);
   }

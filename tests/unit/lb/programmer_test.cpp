@@ -246,7 +246,7 @@ TEST_CASE("a changed udp VIP says whom its flows may go on to") {
 }
 
 TEST_CASE("random churn with random faults and foreign hands ends in what is wanted") {
-  for_each_seed(100, [](std::uint64_t seed) {
+  for_each_seed(30, [](std::uint64_t seed) {
     MUSTER_SHOW_SEED(seed);
     Rng rng{seed};
     FakeKernel kernel;

@@ -104,17 +104,16 @@ TEST_CASE("a weighted backend's turns are spread") {
 }
 
 TEST_CASE("shares are exact to 64 slots and within one slot above") {
-  for_each_seed(300, [](std::uint64_t seed) {
+  for_each_seed(80, [](std::uint64_t seed) {
     MUSTER_SHOW_SEED(seed);
     Rng rng{seed};
-    const std::uint64_t pool = 1 + rng.below(rng.chance(20) ? 1500 : 40);
+    const std::uint64_t pool = 1 + rng.below(rng.chance(5) ? 1500 : 40);
     const auto backends = some_backends(rng, pool, 1 + rng.below(12));
     std::uint64_t total = 0;
     for (const Backend& backend : backends) total += backend.weight;
     const Slots slots = fit_slots({}, backends);
     const auto counts = count(slots);
     for (const Backend& backend : backends) {
-      CAPTURE(backend.weight);
       const auto got = counts.find(backend.endpoint);
       REQUIRE((got != counts.end()) == (backend.weight > 0));
       if (backend.weight == 0) continue;
@@ -129,10 +128,10 @@ TEST_CASE("shares are exact to 64 slots and within one slot above") {
 }
 
 TEST_CASE("a table that fits is kept as it is, and few slots change with one backend") {
-  for_each_seed(200, [](std::uint64_t seed) {
+  for_each_seed(60, [](std::uint64_t seed) {
     MUSTER_SHOW_SEED(seed);
     Rng rng{seed};
-    auto backends = some_backends(rng, 1 + rng.below(rng.chance(30) ? 1000 : 60), 1);
+    auto backends = some_backends(rng, 1 + rng.below(rng.chance(5) ? 1000 : 60), 1);
     Slots slots = fit_slots({}, backends);
     for (int i = 0; i < 20; ++i) {
       CHECK(fit_slots(found(slots), backends) == slots);
