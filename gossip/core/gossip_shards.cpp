@@ -125,7 +125,7 @@ void Gossip::start_sync(TimePoint now, Effects& fx) {
   want_all_ = false;
   client_.emplace(Client{next_stream_, {}, SyncClient::request(shards_, only), now});
   next_stream_ += 2;
-  fx.streams.push_back(StreamOpen{client_->stream, peer});
+  fx.streams.emplace_back(StreamOpen{client_->stream, peer});
   ++stats_.syncs;
 }
 
@@ -133,7 +133,7 @@ void Gossip::on_stream_opened(StreamId stream, TimePoint now, Effects& fx) {
   enter(now);
   if (client_ && client_->stream == stream) return on_stream_writable(stream, now, fx);
   if (servers_.size() >= kMaxSyncServers || left_) {
-    fx.streams.push_back(StreamClose{stream});
+    fx.streams.emplace_back(StreamClose{stream});
     return;
   }
   servers_.emplace(stream, Server{{}, now});
@@ -144,7 +144,7 @@ void Gossip::on_stream_writable(StreamId stream, TimePoint now, Effects& fx) {
   if (client_ && client_->stream == stream) {
     client_->used = now;
     if (client_->requests.empty()) return;
-    fx.streams.push_back(StreamSend{stream, std::move(client_->requests.front())});
+    fx.streams.emplace_back(StreamSend{stream, std::move(client_->requests.front())});
     client_->requests.erase(client_->requests.begin());
     return;
   }
@@ -159,7 +159,7 @@ void Gossip::serve(StreamId stream, Server& server, TimePoint now, Effects& fx) 
   if (server.session.done()) return;  // the client hangs up
   auto chunk = server.session.next_chunk(shards_);
   stats_.sync_bytes += chunk.size();
-  fx.streams.push_back(StreamSend{stream, std::move(chunk)});
+  fx.streams.emplace_back(StreamSend{stream, std::move(chunk)});
 }
 
 void Gossip::on_stream_data(StreamId stream, std::span<const std::byte> chunk, TimePoint now,
@@ -187,7 +187,7 @@ void Gossip::on_stream_data(StreamId stream, std::span<const std::byte> chunk, T
   if (request == nullptr || !server->second.session.on_request(*request)) {
     ++stats_.malformed;
     servers_.erase(server);
-    fx.streams.push_back(StreamClose{stream});
+    fx.streams.emplace_back(StreamClose{stream});
     return;
   }
   server->second.used = now;
@@ -195,7 +195,7 @@ void Gossip::on_stream_data(StreamId stream, std::span<const std::byte> chunk, T
 }
 
 void Gossip::end_sync(bool close, TimePoint now, Effects& fx) {
-  if (close) fx.streams.push_back(StreamClose{client_->stream});
+  if (close) fx.streams.emplace_back(StreamClose{client_->stream});
   client_.reset();
   next_pull_ = now + kPullGap;
 }
@@ -216,7 +216,7 @@ void Gossip::expire_streams(TimePoint now, Effects& fx) {
       ++it;
       continue;
     }
-    fx.streams.push_back(StreamClose{it->first});
+    fx.streams.emplace_back(StreamClose{it->first});
     it = servers_.erase(it);
   }
   if (client_ && now - client_->used >= kStreamIdle) end_sync(true, now, fx);
