@@ -26,7 +26,9 @@ Gossip::Gossip(GossipOptions options, Sealer& sealer, Rng rng, TimePoint now)
   next_seed_knock_ = now + Duration{5'000 + rng_.below(5'000)};
 }
 
-MemberHead Gossip::self() const { return table_.find(options_.self)->head(); }
+MemberHead Gossip::self() const {
+  return table_.find(options_.self)->head();
+}
 
 std::uint32_t Gossip::root() const noexcept {
   return static_cast<std::uint32_t>(mix(table_.root(), shards_.root()));

@@ -71,10 +71,10 @@ struct Effects {
 struct GossipStats {
   std::uint64_t alerts_raised = 0;
   std::uint64_t alerts_heard = 0;
-  std::uint64_t verdicts = 0;   // reached by this node's own count
-  std::uint64_t hearsay = 0;    // verdicts of others that had to be asked about
+  std::uint64_t verdicts = 0;  // reached by this node's own count
+  std::uint64_t hearsay = 0;   // verdicts of others that had to be asked about
   std::uint64_t refutations = 0;
-  std::uint64_t late = 0;       // times this node found itself to have been away
+  std::uint64_t late = 0;  // times this node found itself to have been away
   std::uint64_t digests = 0;
   std::uint64_t syncs = 0;
   std::uint64_t sync_bytes = 0;
@@ -158,7 +158,8 @@ class Gossip {
   void on_item(const NodeUid& from, const Endpoint& at, Item&&, TimePoint now, Effects&);
 
   // gossip_members.cpp
-  void learn(const MemberHead&, const ProfilePtr&, const NodeUid& from, Source, TimePoint, Effects&);
+  void learn(const MemberHead&, const ProfilePtr&, const NodeUid& from, Source, TimePoint,
+             Effects&);
   void take(const MemberHead&, const ProfilePtr&, const NodeUid& from, TimePoint now, Effects&);
   void about_self(const MemberHead&, const ProfilePtr&, TimePoint now, Effects&);
   void announce_self(std::uint32_t epoch, std::uint32_t seq, MemberStatus, TimePoint, Effects&);

@@ -20,8 +20,8 @@ void Gossip::learn(const MemberHead& head, const ProfilePtr& profile, const Node
   if (head.uid == options_.self) return about_self(head, profile, now, fx);
   const auto* known = table_.find(head.uid);
   if (known != nullptr && !newer(head, known->head())) return;
-  const bool death = head.status == MemberStatus::host_down ||
-                     head.status == MemberStatus::daemon_down;
+  const bool death =
+      head.status == MemberStatus::host_down || head.status == MemberStatus::daemon_down;
   const bool alive_here = known != nullptr && known->alive();
   if (death && alive_here) {
     // Another's verdict stands if we have heard accusers ourselves; else we ask the accused. At

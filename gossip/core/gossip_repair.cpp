@@ -42,9 +42,9 @@ void Gossip::knock(TimePoint now) {
   if (now < next_seed_knock_ || options_.seeds.empty()) return;
   next_seed_knock_ = now + kSeedKnock + Duration{rng_.below(5'000)};
   const Endpoint& seed = random_seed();
-  const bool known = std::any_of(
-      table_.entries().begin(), table_.entries().end(),
-      [&](const auto& entry) { return entry.alive() && entry.endpoint() == seed; });
+  const bool known =
+      std::any_of(table_.entries().begin(), table_.entries().end(),
+                  [&](const auto& entry) { return entry.alive() && entry.endpoint() == seed; });
   if (!known) out_.send(seed, Join{me});
 }
 

@@ -12,7 +12,9 @@ constexpr Duration kPullGap{20};
 constexpr Duration kPullRetry{250};
 constexpr Duration kStreamIdle{10'000};
 
-bool fits(const std::vector<std::byte>& item) { return item.size() + 4 <= kMaxPayload; }
+bool fits(const std::vector<std::byte>& item) {
+  return item.size() + 4 <= kMaxPayload;
+}
 
 }  // namespace
 

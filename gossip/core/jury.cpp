@@ -39,7 +39,9 @@ bool Jury::accept(const Alert& alert, TimePoint now) {
   return true;
 }
 
-void Jury::acquit(const NodeUid& subject) { accused_.erase(subject); }
+void Jury::acquit(const NodeUid& subject) {
+  accused_.erase(subject);
+}
 
 const std::vector<NodeUid>& Jury::monitors_of(const NodeUid& subject, Case& accusation) {
   if (accusation.ring_version != table_.ring_version()) {

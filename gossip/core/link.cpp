@@ -272,8 +272,9 @@ std::optional<Link::Received> Link::on_confirm(const Endpoint& from, std::span<c
   const bool challenged = peer.challenge && peer.challenge->until > now;
   const std::uint64_t session = challenged ? peer.challenge->session : peer.session;
   std::vector<std::byte> plain;
-  if (session == 0 || !sealer_.open(associated(Frame::confirm, cluster_, session, session_, counter),
-                                    box.subspan(8), plain)) {
+  if (session == 0 ||
+      !sealer_.open(associated(Frame::confirm, cluster_, session, session_, counter),
+                    box.subspan(8), plain)) {
     drop(Drop::stranger);
     return std::nullopt;
   }
@@ -396,6 +397,8 @@ std::optional<TimePoint> Link::next_deadline() const {
   return at;
 }
 
-std::vector<Link::Refusal> Link::take_refusals() { return std::exchange(refusals_, {}); }
+std::vector<Link::Refusal> Link::take_refusals() {
+  return std::exchange(refusals_, {});
+}
 
 }  // namespace muster::gossip

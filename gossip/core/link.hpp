@@ -17,7 +17,7 @@ namespace muster::gossip {
 
 inline constexpr std::uint8_t kProtocolVersion = 1;
 inline constexpr std::size_t kMaxPeers = 20'000;
-inline constexpr std::size_t kMaxQueued = 32;      // messages waiting for one handshake
+inline constexpr std::size_t kMaxQueued = 32;  // messages waiting for one handshake
 inline constexpr std::size_t kMaxClusterName = 64;
 inline constexpr std::size_t kMaxDatagram = 1452;  // an Ethernet frame of IPv6 and UDP
 

@@ -5,7 +5,9 @@
 namespace muster::gossip {
 namespace {
 
-std::uint64_t position_of(const NodeUid& uid) noexcept { return mix(uid.high, uid.low); }
+std::uint64_t position_of(const NodeUid& uid) noexcept {
+  return mix(uid.high, uid.low);
+}
 
 std::uint64_t head_hash(const MemberTable::Entry& entry) noexcept {
   return mix(entry.position, (std::uint64_t{entry.epoch} << 32) | entry.seq);
@@ -54,8 +56,8 @@ MemberTable::Applied MemberTable::apply(const MemberHead& head, const ProfilePtr
   if (at == entries_.end() || at->uid != head.uid) {
     if (!profile || head.status != MemberStatus::alive) return Applied::unknown;
     if (entries_.size() >= kMaxMembers) return Applied::full;
-    const Entry entry{head.uid,    position_of(head.uid), head.epoch, head.seq,
-                      head.status, profile,               now};
+    const Entry entry{head.uid, position_of(head.uid), head.epoch, head.seq, head.status, profile,
+                      now};
     count(*entries_.insert(at, entry), true);
     ++ring_version_;
     return Applied::changed;

@@ -50,7 +50,9 @@ void write_item(ByteWriter& out, const MemberRecord& record) {
   write_head(out, record.head);
   write_profile(out, *record.profile);
 }
-void write_item(ByteWriter& out, const MemberHead& head) { write_head(out, head); }
+void write_item(ByteWriter& out, const MemberHead& head) {
+  write_head(out, head);
+}
 void write_item(ByteWriter& out, const Alert& alert) {
   write_uid(out, alert.subject);
   out.u32(alert.epoch);
@@ -146,8 +148,12 @@ std::optional<Item> read_item(ByteReader& in) {
   return read;
 }
 
-void write(ByteWriter& out, const Heartbeat& m) { out.u32(m.root); }
-void write(ByteWriter& out, const Subscribe& m) { write_uid(out, m.target); }
+void write(ByteWriter& out, const Heartbeat& m) {
+  out.u32(m.root);
+}
+void write(ByteWriter& out, const Subscribe& m) {
+  write_uid(out, m.target);
+}
 void write(ByteWriter&, const Unsubscribe&) {}
 void write(ByteWriter& out, const Probe& m) {
   out.u32(m.nonce);
@@ -186,7 +192,9 @@ void write(ByteWriter& out, const Want& m) {
     out.u64(shard.content);
   }
 }
-void write(ByteWriter& out, const Join& m) { write_item(out, m.self); }
+void write(ByteWriter& out, const Join& m) {
+  write_item(out, m.self);
+}
 
 std::uint64_t read_count(ByteReader& in, std::size_t least_bytes) {
   const std::uint64_t count = in.varint();

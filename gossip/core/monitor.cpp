@@ -14,7 +14,8 @@ Monitor::Monitor(const MemberTable& table, NodeUid self, const Timing& timing, R
                  TimePoint now)
     : table_{table}, self_{self}, timing_{timing}, rng_{rng} {
   // A phase of its own: a cluster started at once does not beat at once.
-  next_heartbeat_ = now + Duration{rng_.below(static_cast<std::uint64_t>(timing.heartbeat.count()))};
+  next_heartbeat_ =
+      now + Duration{rng_.below(static_cast<std::uint64_t>(timing.heartbeat.count()))};
 }
 
 void Monitor::on_subscribe(const NodeUid& from, const Endpoint& at, const Subscribe& subscribe,
@@ -236,8 +237,7 @@ bool Monitor::isolated(TimePoint now) const {
                      [&](const auto& s) { return now - s.second >= timing_.quiet; });
 }
 
-void Monitor::on_timer(std::uint32_t root, TimePoint now, Outbox& out,
-                       std::vector<Alert>& alerts) {
+void Monitor::on_timer(std::uint32_t root, TimePoint now, Outbox& out, std::vector<Alert>& alerts) {
   choose_subjects(now, out);
   beat(root, now, out);
   for (auto& [uid, subject] : subjects_) {

@@ -15,11 +15,11 @@ struct Timing {
   Duration probe_gap{40};     // three direct probes within `verify`
   Duration alert_valid{600};  // longer than two repeats, or a quorum never stands at once
   Duration realert{300};
-  Duration late{250};         // own timer later than this: it is me who was away
-  Duration quiet{450};        // after that, nobody is judged before being heard anew
-  Duration lease{10'000};     // of a subscription; renewed well before
+  Duration late{250};      // own timer later than this: it is me who was away
+  Duration quiet{450};     // after that, nobody is judged before being heard anew
+  Duration lease{10'000};  // of a subscription; renewed well before
   Duration renew{4'000};
-  Duration resubscribe{100};  // until the first heartbeat comes
+  Duration resubscribe{100};    // until the first heartbeat comes
   Duration old_silence{5'000};  // a monitor silent for so long no longer counts as one
   Duration spread_gap{5};       // news within it travel together
   Duration repair_gap{100};     // between two digests asked for

@@ -21,7 +21,8 @@ std::size_t size_of(const ShardDelta& delta) noexcept {
 }
 
 bool valid(const ShardOp& op) noexcept {
-  return !op.key.empty() && op.key.size() <= kMaxKey && (!op.value || op.value->size() <= kMaxValue);
+  return !op.key.empty() && op.key.size() <= kMaxKey &&
+         (!op.value || op.value->size() <= kMaxValue);
 }
 
 }  // namespace

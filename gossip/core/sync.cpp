@@ -204,8 +204,8 @@ std::vector<std::byte> SyncServer::next_chunk(const ShardStore& store) {
       std::vector<ShardDelta> chain;
       std::size_t chain_bytes = 0;
       if (!part_from_) add_deltas(store, id, chain, chain_bytes);
-      const bool use = !chain.empty() && chain_bytes < shard.bytes + kOverhead &&
-                       chain_bytes < kChunkBytes;
+      const bool use =
+          !chain.empty() && chain_bytes < shard.bytes + kOverhead && chain_bytes < kChunkBytes;
       // One kind of message to a chunk.
       if (use ? !snapshots.parts.empty() : !deltas.deltas.empty()) break;
       if (use) {

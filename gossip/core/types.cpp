@@ -10,7 +10,9 @@ std::optional<std::uint64_t> hex_digit(char c) noexcept {
   return std::nullopt;
 }
 
-constexpr bool dash_at(std::size_t i) noexcept { return i == 8 || i == 13 || i == 18 || i == 23; }
+constexpr bool dash_at(std::size_t i) noexcept {
+  return i == 8 || i == 13 || i == 18 || i == 23;
+}
 
 }  // namespace
 

@@ -30,10 +30,10 @@ struct NodeOptions {
   Endpoint listen;                   // UDP and TCP
   std::vector<Endpoint> advertised;  // empty: `listen`, which then must be a unicast address
   std::vector<Endpoint> join;
-  NodeId id;                         // a UUID, persisted
-  std::uint32_t epoch = 1;           // max(Unix seconds, the last one + 1); see on_epoch
+  NodeId id;                // a UUID, persisted
+  std::uint32_t epoch = 1;  // max(Unix seconds, the last one + 1); see on_epoch
   std::string cluster = "muster";
-  std::vector<Key> keys;             // empty: loopback only, unless `insecure`
+  std::vector<Key> keys;  // empty: loopback only, unless `insecure`
   bool insecure = false;
   AgentId agent;
   std::optional<Endpoint> agent_endpoint;  // probed before a verdict: does the host answer?

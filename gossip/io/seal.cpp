@@ -1,7 +1,6 @@
 #include "gossip/io/seal.hpp"
 
 #include <algorithm>
-
 #include <sodium.h>
 
 #include <boost/system/errc.hpp>
@@ -49,7 +48,9 @@ SodiumSealer::SodiumSealer(std::vector<Key> keys) {
   set_keys(std::move(keys));
 }
 
-SodiumSealer::~SodiumSealer() { wipe(); }
+SodiumSealer::~SodiumSealer() {
+  wipe();
+}
 
 void SodiumSealer::wipe() {
   for (Entry& entry : keys_) sodium_memzero(entry.key.data(), entry.key.size());
@@ -98,7 +99,9 @@ bool SodiumSealer::open(std::span<const std::byte> aad, std::span<const std::byt
   return false;
 }
 
-std::uint64_t SodiumSealer::random() { return random_word(); }
+std::uint64_t SodiumSealer::random() {
+  return random_word();
+}
 
 void PlainSealer::seal(std::span<const std::byte>, std::span<const std::byte> plain,
                        std::vector<std::byte>& out) {

@@ -151,7 +151,9 @@ void Cluster::restart(Index i, bool disk_kept) {
   start(i, {0, 1 % size(), 2 % size(), (i + 1) % size()});
 }
 
-void Cluster::pause(Index i, Duration duration) { nodes_[i]->paused_until = now_ + duration; }
+void Cluster::pause(Index i, Duration duration) {
+  nodes_[i]->paused_until = now_ + duration;
+}
 
 void Cluster::schedule(TimePoint at, Body body) {
   std::uint32_t slot = 0;
@@ -172,7 +174,8 @@ void Cluster::rewake(Index i) {
   const TimePoint due = std::max({node.core->next_deadline(), now_, node.paused_until});
   if (due >= node.wake) return;
   node.wake = due;
-  schedule(due, {.what = What::wake, .node = i, .life = node.life, .from = {}, .bytes = {}, .uid = {}});
+  schedule(due,
+           {.what = What::wake, .node = i, .life = node.life, .from = {}, .bytes = {}, .uid = {}});
 }
 
 bool Cluster::lost(Index from, Index to) {
@@ -201,8 +204,12 @@ void Cluster::transmit(Index from, const Datagram& datagram) {
   const unsigned copies = rng_.chance(network_.duplicate_percent) ? 2 : 1;
   for (unsigned copy = 0; copy < copies; ++copy) {
     if (lost(from, to)) continue;
-    Body body{.what = What::datagram, .node = to, .life = 0, .from = node.at,
-              .bytes = datagram.bytes, .uid = {}};
+    Body body{.what = What::datagram,
+              .node = to,
+              .life = 0,
+              .from = node.at,
+              .bytes = datagram.bytes,
+              .uid = {}};
     if (!body.bytes.empty() && rng_.chance(network_.corrupt_percent)) {
       body.bytes[rng_.below(body.bytes.size())] ^= std::byte{0x10};
     }
@@ -216,9 +223,13 @@ void Cluster::act(Index from, const StreamAction& action) {
     const auto owner = owners_.find(open->to);
     if (owner == owners_.end() || !nodes_[owner->second]->running() ||
         !connected(from, owner->second)) {
-      schedule(now_ + Duration{1000}, {.what = What::closed, .node = from,
-                                       .life = nodes_[from]->life, .from = {}, .bytes = {},
-                                       .uid = {}, .stream = open->stream});
+      schedule(now_ + Duration{1000}, {.what = What::closed,
+                                       .node = from,
+                                       .life = nodes_[from]->life,
+                                       .from = {},
+                                       .bytes = {},
+                                       .uid = {},
+                                       .stream = open->stream});
       return;
     }
     const Index to = owner->second;
@@ -226,10 +237,20 @@ void Cluster::act(Index from, const StreamAction& action) {
     streams_[key(open->stream)] = {to, theirs, now_};
     streams_[{to, theirs}] = {from, open->stream, now_};
     const TimePoint at = now_ + delay(from, to);
-    schedule(at, {.what = What::opened, .node = to, .life = nodes_[to]->life, .from = {},
-                  .bytes = {}, .uid = {}, .stream = theirs});
-    schedule(at + delay(to, from), {.what = What::opened, .node = from, .life = nodes_[from]->life,
-                                    .from = {}, .bytes = {}, .uid = {}, .stream = open->stream});
+    schedule(at, {.what = What::opened,
+                  .node = to,
+                  .life = nodes_[to]->life,
+                  .from = {},
+                  .bytes = {},
+                  .uid = {},
+                  .stream = theirs});
+    schedule(at + delay(to, from), {.what = What::opened,
+                                    .node = from,
+                                    .life = nodes_[from]->life,
+                                    .from = {},
+                                    .bytes = {},
+                                    .uid = {},
+                                    .stream = open->stream});
   } else if (const auto* send = std::get_if<StreamSend>(&action)) {
     const auto found = streams_.find(key(send->stream));
     if (found == streams_.end()) return;
@@ -241,21 +262,35 @@ void Cluster::act(Index from, const StreamAction& action) {
     const bool up = nodes_[stream.peer]->running() && connected(from, stream.peer);
     if (up) {
       // Without jitter: a stream keeps its order.
-      schedule(stream.busy_until + network_.delay_max,
-               {.what = What::data, .node = stream.peer, .life = nodes_[stream.peer]->life,
-                .from = {}, .bytes = send->bytes, .uid = {}, .stream = stream.peer_id});
+      schedule(stream.busy_until + network_.delay_max, {.what = What::data,
+                                                        .node = stream.peer,
+                                                        .life = nodes_[stream.peer]->life,
+                                                        .from = {},
+                                                        .bytes = send->bytes,
+                                                        .uid = {},
+                                                        .stream = stream.peer_id});
     }
     schedule(stream.busy_until + (up ? std::chrono::nanoseconds{0} : Duration{2000}),
-             {.what = up ? What::writable : What::closed, .node = from, .life = nodes_[from]->life,
-              .from = {}, .bytes = {}, .uid = {}, .stream = send->stream});
+             {.what = up ? What::writable : What::closed,
+              .node = from,
+              .life = nodes_[from]->life,
+              .from = {},
+              .bytes = {},
+              .uid = {},
+              .stream = send->stream});
   } else if (const auto* close = std::get_if<StreamClose>(&action)) {
     const auto found = streams_.find(key(close->stream));
     if (found == streams_.end()) return;
     const Stream stream = found->second;
     streams_.erase(found);
     schedule(std::max(now_, stream.busy_until) + network_.delay_max + Duration{1},
-             {.what = What::closed, .node = stream.peer, .life = nodes_[stream.peer]->life,
-              .from = {}, .bytes = {}, .uid = {}, .stream = stream.peer_id});
+             {.what = What::closed,
+              .node = stream.peer,
+              .life = nodes_[stream.peer]->life,
+              .from = {},
+              .bytes = {},
+              .uid = {},
+              .stream = stream.peer_id});
   }
 }
 
@@ -271,8 +306,11 @@ void Cluster::perform(Index i, Effects& fx) {
     const auto host = owners_.find(gossip_port);
     if (host == owners_.end() || !connected(i, host->second)) continue;
     if (lost(i, host->second) || lost(host->second, i)) continue;
-    schedule(now_ + delay(i, host->second) * 2, {.what = What::host_probe, .node = i,
-                                                 .life = node.life, .from = {}, .bytes = {},
+    schedule(now_ + delay(i, host->second) * 2, {.what = What::host_probe,
+                                                 .node = i,
+                                                 .life = node.life,
+                                                 .from = {},
+                                                 .bytes = {},
                                                  .uid = probe.uid});
   }
   for (const MemberChange& change : fx.members) {
@@ -400,8 +438,8 @@ std::optional<Cluster::Index> Cluster::find(const NodeUid& uid) const {
 }
 
 std::size_t Cluster::running() const {
-  return static_cast<std::size_t>(std::count_if(nodes_.begin(), nodes_.end(),
-                                                [](const auto& n) { return n->running(); }));
+  return static_cast<std::size_t>(
+      std::count_if(nodes_.begin(), nodes_.end(), [](const auto& n) { return n->running(); }));
 }
 
 bool Cluster::roots_equal() const {

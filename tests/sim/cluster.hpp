@@ -84,8 +84,8 @@ class Cluster {
   /// Each started with node 0 .. 2 as seeds, within `spread`.
   void start_cold(Duration spread);
   void start(Index, std::vector<Index> seeds);
-  void kill(Index);                 // the process: its host answers
-  void cut_off(Index);              // the host
+  void kill(Index);     // the process: its host answers
+  void cut_off(Index);  // the host
   void leave(Index);
   void restart(Index, bool disk_kept = true);
   /// A new node with a new id at the address of `old`.

@@ -117,7 +117,9 @@ TEST_CASE("nodes that start together find each other, and one that restarts is t
   seeds(100, 160, join_and_restart);
 }
 
-TEST_CASE("whatever happened, all views are equal once it stops") { seeds(200, 260, swarm); }
+TEST_CASE("whatever happened, all views are equal once it stops") {
+  seeds(200, 260, swarm);
+}
 
 TEST_CASE("one seed is one run") {
   const auto trace = [](std::uint64_t seed) {
@@ -196,7 +198,8 @@ TEST_CASE("16 of 60 stalling for 8 s, running 20 ms: no healthy node is believed
   require_equal_views(cluster, 90s);
 }
 
-TEST_CASE("a cluster cut in half knows it on both sides, and is whole again within 5 s of the heal") {
+TEST_CASE(
+    "a cluster cut in half knows it on both sides, and is whole again within 5 s of the heal") {
   Cluster cluster{30, 5};
   cluster.start_warm();
   cluster.run_for(1s);
@@ -307,16 +310,14 @@ TEST_CASE("a cloned node id ends with one of the two yielding") {
   cluster.node(clone).uid = cluster.node(2).uid;
   cluster.start(clone, {0, 1});
   const auto settled = cluster.run_until(
-      [&] {
-        return cluster.node(clone).core->conflicted() || cluster.node(2).core->conflicted();
-      },
+      [&] { return cluster.node(clone).core->conflicted() || cluster.node(2).core->conflicted(); },
       30s);
   CHECK(settled);
-  CHECK_FALSE(
-      (cluster.node(clone).core->conflicted() && cluster.node(2).core->conflicted()));
+  CHECK_FALSE((cluster.node(clone).core->conflicted() && cluster.node(2).core->conflicted()));
 }
 
-TEST_CASE("a wrong key or another cluster's name is kept out, named on both sides, and harms no one") {
+TEST_CASE(
+    "a wrong key or another cluster's name is kept out, named on both sides, and harms no one") {
   Cluster cluster{8, 12};
   cluster.start_warm();
   const auto wrong_key = cluster.add({});
