@@ -162,6 +162,7 @@ class Gossip {
              Effects&);
   void take(const MemberHead&, const ProfilePtr&, const NodeUid& from, TimePoint now, Effects&);
   void about_self(const MemberHead&, const ProfilePtr&, TimePoint now, Effects&);
+  bool is_clone(const Profile& other, TimePoint now);
   void announce_self(std::uint32_t epoch, std::uint32_t seq, MemberStatus, TimePoint, Effects&);
   void refute(std::uint32_t seq, TimePoint now, Effects&);
   void inquire(const MemberHead&, TimePoint now);

@@ -61,30 +61,27 @@ void Gossip::about_self(const MemberHead& head, const ProfilePtr& profile, TimeP
                         Effects& fx) {
   const MemberHead me = self();
   const bool foreign = profile && profile->instance != link_.session();
-  if (head.epoch == me.epoch && foreign && head.status == MemberStatus::alive) {
-    // Same id, same epoch, another process. Both raise their epoch; if that goes on, the two are
-    // alive and one has to yield: the smaller instance, so that it is not both.
-    if (now - last_clone_ > kCloneMemory) clones_seen_ = 0;
-    last_clone_ = now;
-    if (++clones_seen_ >= kClonesBeforeYielding && link_.session() < profile->instance) {
-      conflicted_ = true;
-      return;
-    }
-    return announce_self(head.epoch + 1, 0, MemberStatus::alive, now, fx);
+  if (foreign && head.status == MemberStatus::alive && head.epoch >= me.epoch &&
+      is_clone(*profile, now)) {
+    return;
   }
-  if (head.epoch > me.epoch) {
-    // An earlier life with a better clock, or its disk lost.
-    if (foreign && head.status == MemberStatus::alive) {
-      if (now - last_clone_ > kCloneMemory) clones_seen_ = 0;
-      last_clone_ = now;
-      if (++clones_seen_ >= kClonesBeforeYielding && link_.session() < profile->instance) {
-        conflicted_ = true;
-        return;
-      }
-    }
+  // An earlier life with a better clock, or its disk lost; or a clone, which will do the same.
+  const bool twin = foreign && head.epoch == me.epoch && head.status == MemberStatus::alive;
+  if (twin || head.epoch > me.epoch) {
     return announce_self(head.epoch + 1, 0, MemberStatus::alive, now, fx);
   }
   if (newer(head, me)) refute(head.seq + 1, now, fx);
+}
+
+bool Gossip::is_clone(const Profile& other, TimePoint now) {
+  if (now - last_clone_ > kCloneMemory) clones_seen_ = 0;
+  last_clone_ = now;
+  // An old record of ourselves is answered once. If that goes on, both are alive and one has to
+  // yield: the smaller instance, so that it is not both.
+  if (++clones_seen_ < kClonesBeforeYielding || link_.session() > other.instance) return false;
+  conflicted_ = true;
+  left_ = true;
+  return true;
 }
 
 void Gossip::refute(std::uint32_t seq, TimePoint now, Effects& fx) {

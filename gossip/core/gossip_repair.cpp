@@ -51,6 +51,12 @@ void Gossip::knock(TimePoint now) {
 void Gossip::on_join(const NodeUid& from, const Endpoint& at, const Join& join, TimePoint now,
                      Effects& fx) {
   if (join.self.head.uid != from || join.self.head.status != MemberStatus::alive) return;
+  const auto* known = table_.find(from);
+  if (known != nullptr && known->head() == join.self.head &&
+      known->profile->instance != join.self.profile->instance) {
+    // Two processes of one id and epoch: no hash tells them apart, so the newcomer is told.
+    out_.send(at, Items{{Item{MemberRecord{known->head(), known->profile}}}});
+  }
   learn(join.self.head, join.self.profile, from, Source::pushed, now, fx);
   out_.send(at, Items{{Item{MemberRecord{self(), table_.find(options_.self)->profile}}}});
   // A root to compare with, before anybody has subscribed to anybody.

@@ -243,8 +243,9 @@ void Monitor::on_timer(std::uint32_t root, TimePoint now, Outbox& out, std::vect
   for (auto& [uid, subject] : subjects_) {
     if (now >= due(subject)) step(uid, subject, now, out, alerts);
   }
-  // More than half of several silent at once: rather I am the sick one. Wait once and see.
-  const bool majority = subjects_.size() > 2 && silent_since_.size() * 2 > subjects_.size();
+  // More than half of several silent at once: rather I am the sick one. Wait once and see. Of
+  // fewer than five, one death and one unlucky second would look so.
+  const bool majority = subjects_.size() > 4 && silent_since_.size() * 2 > subjects_.size();
   if (majority && !majority_silent_) {
     majority_silent_since_ = now;
     std::erase_if(alerts, [&](const Alert& alert) { return alert.monitor == self_; });

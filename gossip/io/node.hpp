@@ -27,7 +27,8 @@ namespace muster::gossip {
 inline constexpr std::uint16_t kDefaultPort = 61420;
 
 struct NodeOptions {
-  Endpoint listen;                   // UDP and TCP
+  /// UDP and TCP.
+  Endpoint listen{IpAddress{IpAddress::V4{127, 0, 0, 1}}, *Port::from(kDefaultPort)};
   std::vector<Endpoint> advertised;  // empty: `listen`, which then must be a unicast address
   std::vector<Endpoint> join;
   NodeId id;                // a UUID, persisted

@@ -61,7 +61,6 @@ struct Running {
     for (const Member& member : node->members()) count += member.status == MemberStatus::alive;
     return count;
   }
-  Running() : node{} {}
 };
 
 Key key(unsigned char fill) {
@@ -90,7 +89,8 @@ bool eventually(std::vector<Running*> nodes, Done done) {
 TEST_CASE("a node that could be read or fooled by the network does not start") {
   boost::asio::io_context control;
   prometheus::Registry registry;
-  NodeOptions options{.listen = *Endpoint::parse("0.0.0.0:1")};
+  NodeOptions options;
+  options.listen = *Endpoint::parse("0.0.0.0:1");
   options.id = NodeId{"00000000-0000-4000-8000-000000000001"};
   CHECK(Node::start(options, {}, control.get_executor(), registry).error() ==
         boost::system::errc::permission_denied);
