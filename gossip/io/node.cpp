@@ -72,11 +72,11 @@ Member to_member(const MemberRecord& record) {
   return member;
 }
 
-asio::awaitable<Result<bool>> connect_once(tcp::socket& socket, tcp::endpoint to) {
+asio::awaitable<Result<Done>> connect_once(tcp::socket& socket, tcp::endpoint to) {
   ErrorCode error;
   co_await socket.async_connect(to, asio::redirect_error(asio::use_awaitable, error));
   if (error) co_return error;
-  co_return true;
+  co_return Done{};
 }
 
 Result<Profile> profile_of(const NodeOptions& options) {
@@ -104,7 +104,7 @@ class Node::Impl {
         control_{std::move(control)},
         registry_{registry} {}
 
-  Result<bool> open();
+  Result<Done> open();
   void run();
   void stop();
 
@@ -137,7 +137,7 @@ class Node::Impl {
     bool closing = false;
   };
 
-  Result<bool> bind();
+  Result<Done> bind();
   void wait_readable();
   void drain();
   void arm();
@@ -182,7 +182,7 @@ class Node::Impl {
   std::map<NodeUid, Member> members_;  // guarded by members_mutex_
 };
 
-Result<bool> Node::Impl::bind() {
+Result<Done> Node::Impl::bind() {
   const auto at = to_asio<tcp::endpoint>(options_.listen);
   ErrorCode error;
   acceptor_.open(at.protocol(), error);
@@ -203,10 +203,10 @@ Result<bool> Node::Impl::bind() {
   }
   udp_.non_blocking(true, error);
   if (error) return error;
-  return true;
+  return Done{};
 }
 
-Result<bool> Node::Impl::open() {
+Result<Done> Node::Impl::open() {
   const auto invalid = make_error_code(boost::system::errc::invalid_argument);
   const auto uid = NodeUid::parse(options_.id.str());
   if (!uid || options_.keys.size() > kMaxKeys || options_.cluster.size() > kMaxClusterName) {
@@ -235,7 +235,7 @@ Result<bool> Node::Impl::open() {
   core_ = std::make_unique<Gossip>(std::move(core), sealer, Rng{sealer.random()}, Clock::now());
   remember({core_->self(), core_->members().find(*uid)->profile});
   thread_ = std::thread{[this] { run(); }};
-  return true;
+  return Done{};
 }
 
 void Node::Impl::run() {

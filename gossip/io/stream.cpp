@@ -27,19 +27,19 @@ ErrorCode bad_message() {
   return make_error_code(boost::system::errc::bad_message);
 }
 
-asio::awaitable<Result<bool>> do_connect(tcp::socket& socket, tcp::endpoint to) {
+asio::awaitable<Result<Done>> do_connect(tcp::socket& socket, tcp::endpoint to) {
   ErrorCode error;
   co_await socket.async_connect(to, asio::redirect_error(asio::use_awaitable, error));
   if (error) co_return error;
-  co_return true;
+  co_return Done{};
 }
 
-asio::awaitable<Result<bool>> do_write(tcp::socket& socket, std::vector<std::byte> bytes) {
+asio::awaitable<Result<Done>> do_write(tcp::socket& socket, std::vector<std::byte> bytes) {
   ErrorCode error;
   co_await asio::async_write(socket, asio::buffer(bytes),
                              asio::redirect_error(asio::use_awaitable, error));
   if (error) co_return error;
-  co_return true;
+  co_return Done{};
 }
 
 asio::awaitable<Result<std::vector<std::byte>>> do_read(tcp::socket& socket) {
@@ -70,7 +70,7 @@ std::vector<std::byte> SealedStream::associated(bool from_client, std::uint64_t 
   return std::move(aad).release();
 }
 
-asio::awaitable<Result<bool>> SealedStream::send_box(std::vector<std::byte> box) {
+asio::awaitable<Result<Done>> SealedStream::send_box(std::vector<std::byte> box) {
   ByteWriter out;
   out.u32(static_cast<std::uint32_t>(box.size()));
   out.raw(box);
@@ -83,7 +83,7 @@ asio::awaitable<Result<std::vector<std::byte>>> SealedStream::receive_box() {
   co_return co_await with_timeout(std::move(operation), kPatience);
 }
 
-asio::awaitable<Result<bool>> SealedStream::connect(tcp::endpoint to) {
+asio::awaitable<Result<Done>> SealedStream::connect(tcp::endpoint to) {
   client_ = true;
   auto operation = do_connect(socket_, to);
   const auto connected = co_await with_timeout(std::move(operation), kConnect);
@@ -103,10 +103,10 @@ asio::awaitable<Result<bool>> SealedStream::connect(tcp::endpoint to) {
   ByteReader in{plain};
   server_nonce_ = in.u64();
   if (!in.ok()) co_return bad_message();
-  co_return true;
+  co_return Done{};
 }
 
-asio::awaitable<Result<bool>> SealedStream::accept() {
+asio::awaitable<Result<Done>> SealedStream::accept() {
   auto hello = co_await receive_box();
   if (!hello) co_return hello.error();
   std::vector<std::byte> plain;
@@ -123,7 +123,7 @@ asio::awaitable<Result<bool>> SealedStream::accept() {
   co_return co_await send_box(std::move(box));
 }
 
-asio::awaitable<Result<bool>> SealedStream::write(std::vector<std::byte> frame) {
+asio::awaitable<Result<Done>> SealedStream::write(std::vector<std::byte> frame) {
   std::vector<std::byte> box;
   sealer_.seal(associated(client_, ++sent_), frame, box);
   co_return co_await send_box(std::move(box));
