@@ -22,7 +22,8 @@ std::string in_quotes(std::string_view text) {
 
 // How a value looks to the person who wrote it.
 std::string shown(const toml::node& node) {
-  if (const auto text = node.value<std::string>(); text && node.is_string()) return in_quotes(*text);
+  if (const auto text = node.value<std::string>(); text && node.is_string())
+    return in_quotes(*text);
   std::ostringstream out;
   node.visit([&](const auto& typed) { out << typed; });
   return out.str();
