@@ -42,7 +42,7 @@ constexpr Duration kIdleTimer{3'600'000};  // how long the cluster timer sleeps 
 constexpr std::size_t kMaxStateFile = std::size_t{1} << 30;
 // The control thread must not stall: some 10 ms of work, and some 2 ms of taking references.
 constexpr std::size_t kSliceRecords = 500;
-constexpr std::size_t kSliceTasks = 20'000;
+constexpr std::size_t kSliceTasks = 2'000;
 constexpr std::size_t kMaxSecret = 64 * 1024;
 
 // The first line of a file that holds a password or token. Read at start, as configuration is.
