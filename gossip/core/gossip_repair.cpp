@@ -1,0 +1,214 @@
+#include <algorithm>
+#include <utility>
+
+#include "gossip/core/gossip.hpp"
+
+// First contact, and the repair of whatever eager news has missed.
+namespace muster::gossip {
+namespace {
+
+constexpr Duration kFirstKnock{200};
+constexpr Duration kLastKnock{5'000};
+constexpr Duration kSeedKnock{10'000};
+// Long enough for news on their way to have come: two peers that agree against us by then are
+// not just earlier.
+constexpr Duration kSettled{30};
+constexpr std::size_t kEntriesPerDatagram = 44;  // of 25 octets
+constexpr std::size_t kMaxEntryDatagrams = 8;
+constexpr std::size_t kMaxShardEntries = 64;
+
+}  // namespace
+
+void Gossip::knock(TimePoint now) {
+  const MemberRecord me{self(), table_.find(options_.self)->profile};
+  const auto random_seed = [&]() -> const Endpoint& {
+    return options_.seeds[rng_.below(options_.seeds.size())];
+  };
+  if (table_.alive() <= 1) {
+    // Alone: three at a time, for ever, slower and slower.
+    for (int i = 0; i < 3 && !options_.seeds.empty(); ++i) out_.send(random_seed(), Join{me});
+    next_knock_ = now + knock_gap_ + Duration{rng_.below(100)};
+    knock_gap_ = std::min(knock_gap_ * 2, kLastKnock);
+  } else {
+    knock_gap_ = kFirstKnock;
+    next_knock_ = now + options_.timing.heal + Duration{rng_.below(200)};
+  }
+  std::vector<const MemberTable::Entry*> dead;
+  for (const auto& entry : table_.entries()) {
+    if (!entry.alive() && entry.status != MemberStatus::left) dead.push_back(&entry);
+  }
+  // One of the dead: how the two sides of a partition find each other again.
+  if (!dead.empty()) out_.send(dead[rng_.below(dead.size())]->endpoint(), Join{me});
+  if (now < next_seed_knock_ || options_.seeds.empty()) return;
+  next_seed_knock_ = now + kSeedKnock + Duration{rng_.below(5'000)};
+  const Endpoint& seed = random_seed();
+  const bool known =
+      std::any_of(table_.entries().begin(), table_.entries().end(),
+                  [&](const auto& entry) { return entry.alive() && entry.endpoint() == seed; });
+  if (!known) out_.send(seed, Join{me});
+}
+
+void Gossip::on_join(const NodeUid& from, const Endpoint& at, const Join& join, TimePoint now,
+                     Effects& fx) {
+  if (join.self.head.uid != from || join.self.head.status != MemberStatus::alive) return;
+  const auto* known = table_.find(from);
+  if (known != nullptr && known->head() == join.self.head &&
+      known->profile->instance != join.self.profile->instance) {
+    // Two processes of one id and epoch: no hash tells them apart, so the newcomer is told.
+    out_.send(at, Items{{Item{MemberRecord{known->head(), known->profile}}}});
+  }
+  learn(join.self.head, join.self.profile, from, Source::pushed, now, fx);
+  out_.send(at, Items{{Item{MemberRecord{self(), table_.find(options_.self)->profile}}}});
+  // A root to compare with, before anybody has subscribed to anybody.
+  out_.send(at, Heartbeat{root()});
+}
+
+void Gossip::on_heartbeat(const NodeUid& from, const Endpoint& at, const Heartbeat& heartbeat,
+                          TimePoint now) {
+  monitor_.on_heartbeat(from, now);
+  if (heartbeat.root == root()) return;
+  const bool newcomer = table_.alive() <= 2;
+  if (heartbeat.root != foreign_root_) {
+    // Changing all the time is what a busy cluster's roots do; but not for ever.
+    if (now - foreign_root_since_ > Duration{1'000}) foreign_root_since_ = now;
+    foreign_root_ = heartbeat.root;
+    if (!newcomer && now - foreign_root_since_ < Duration{300}) return;
+  } else if (!newcomer && now - foreign_root_since_ < kSettled) {
+    return;
+  }
+  if (now < next_digest_) return;
+  foreign_root_since_ = now;
+  ask_digest(at, now);
+}
+
+void Gossip::ask_digest(const Endpoint& at, TimePoint now) {
+  next_digest_ = now + options_.timing.repair_gap;
+  ++stats_.digests;
+  out_.send(at, Digest{table_.buckets(), shards_.buckets()});
+}
+
+void Gossip::on_digest(const Endpoint& at, const Digest& digest, TimePoint) {
+  std::vector<MemberHead> heads;
+  for (const auto& entry : table_.entries()) {
+    const std::size_t bucket = MemberTable::bucket(entry.uid);
+    if (digest.members[bucket] != table_.buckets()[bucket]) heads.push_back(entry.head());
+  }
+  // More than fit: a different part each time.
+  if (heads.size() > kEntriesPerDatagram * kMaxEntryDatagrams) {
+    const auto turn = static_cast<std::ptrdiff_t>(rng_.below(heads.size()));
+    std::rotate(heads.begin(), heads.begin() + turn, heads.end());
+    heads.resize(kEntriesPerDatagram * kMaxEntryDatagrams);
+  }
+  send_entries(at, heads);
+  send_shard_entries(at, digest);
+}
+
+void Gossip::send_entries(const Endpoint& at, const std::vector<MemberHead>& heads) {
+  for (std::size_t from = 0; from < heads.size(); from += kEntriesPerDatagram) {
+    const std::size_t to = std::min(heads.size(), from + kEntriesPerDatagram);
+    Entries entries;
+    entries.members.assign(heads.begin() + static_cast<std::ptrdiff_t>(from),
+                           heads.begin() + static_cast<std::ptrdiff_t>(to));
+    out_.send(at, entries);
+  }
+}
+
+void Gossip::send_shard_entries(const Endpoint& at, const Digest& digest) {
+  Entries entries;
+  std::size_t bytes = 0;
+  std::size_t sent = 0;
+  bool all_empty = true;
+  for (std::size_t i = 0; i < kBuckets; ++i) all_empty = all_empty && digest.shards[i] == 0;
+  for (const auto& [id, shard] : shards_.shards()) {
+    const std::size_t bucket = ShardStore::bucket(id);
+    if (digest.shards[bucket] == shards_.buckets()[bucket]) continue;
+    // A newcomer, or one long away: it is better served by a stream, at once.
+    if (sent >= kMaxShardEntries || all_empty) {
+      entries.more_shards = true;
+      break;
+    }
+    if (bytes + id.size() + 64 > kMaxPayload) {
+      out_.send(at, std::exchange(entries, {}));
+      bytes = 0;
+    }
+    entries.shards.push_back({id, shard.head});
+    bytes += id.size() + 64;
+    ++sent;
+  }
+  // One that holds shards we have never heard of must learn that from us too: an empty answer.
+  out_.send(at, entries);
+}
+
+void Gossip::on_entries(const NodeUid& from, const Endpoint& at, const Entries& entries,
+                        TimePoint now, Effects& fx) {
+  Want want;
+  std::vector<NodeUid> outdated;
+  for (const MemberHead& head : entries.members) {
+    const auto* known = table_.find(head.uid);
+    if (known == nullptr) {
+      if (head.status == MemberStatus::alive) want.members.push_back(head.uid);
+    } else if (newer(known->head(), head)) {
+      outdated.push_back(head.uid);
+    } else if (newer(head, known->head())) {
+      if (head.status == MemberStatus::alive || head.epoch != known->epoch) {
+        want.members.push_back(head.uid);
+      } else {
+        learn(head, nullptr, from, Source::asked, now, fx);
+      }
+    }
+  }
+  send_records(at, outdated);
+  for (const ShardAnnounce& theirs : entries.shards) {
+    const auto* mine = shards_.find(theirs.shard);
+    const ShardHead head = mine == nullptr ? ShardHead{} : mine->head;
+    if (head < theirs.head) want.shards.push_back({theirs.shard, head.content});
+    if (head > theirs.head) give_shard(at, theirs.shard, theirs.head.content);
+  }
+  if (entries.more_shards) {
+    want_all_ = true;
+    pull_from_ = at;
+  }
+  while (want.shards.size() + want.members.size() > 0) {
+    Want part;
+    std::size_t bytes = 0;
+    while (!want.members.empty() && bytes + 16 < kMaxPayload) {
+      part.members.push_back(want.members.back());
+      want.members.pop_back();
+      bytes += 16;
+    }
+    while (!want.shards.empty() && bytes + want.shards.back().shard.size() + 12 < kMaxPayload) {
+      bytes += want.shards.back().shard.size() + 12;
+      part.shards.push_back(std::move(want.shards.back()));
+      want.shards.pop_back();
+    }
+    out_.send(at, part);
+  }
+}
+
+void Gossip::on_want(const Endpoint& at, const Want& want) {
+  send_records(at, want.members);
+  for (const auto& shard : want.shards) give_shard(at, shard.shard, shard.content);
+}
+
+void Gossip::send_records(const Endpoint& at, const std::vector<NodeUid>& uids) {
+  std::vector<std::vector<std::byte>> items;
+  std::vector<std::span<const std::byte>> batch;
+  std::size_t bytes = 0;
+  items.reserve(uids.size());
+  const auto ship = [&] {
+    if (!batch.empty()) out_.messages.push_back({at, join_items(batch)});
+    batch.clear();
+    bytes = 0;
+  };
+  for (const NodeUid& uid : uids) {
+    const auto* entry = table_.find(uid);
+    if (entry == nullptr) continue;
+    items.push_back(encode_item(MemberRecord{entry->head(), entry->profile}));
+    if (bytes + items.back().size() + 4 > kMaxPayload || batch.size() >= kMaxItems) ship();
+    batch.emplace_back(items.back());
+    bytes += items.back().size();
+  }
+  ship();
+}
+
+}  // namespace muster::gossip

@@ -1,0 +1,357 @@
+#include <doctest/doctest.h>
+
+#include "tests/sim/cluster.hpp"
+#include "tests/support/seeds.hpp"
+
+using namespace muster;
+using namespace muster::gossip;
+using namespace std::chrono_literals;
+using sim::Cluster;
+using sim::NetworkOptions;
+
+namespace {
+
+NetworkOptions rough(std::uint64_t seed) {
+  NetworkOptions network;
+  network.loss_percent = static_cast<std::uint32_t>(seed % 4) * 10;
+  network.duplicate_percent = 3;
+  network.corrupt_percent = seed % 5 == 0 ? 1 : 0;
+  network.late_percent = 5;
+  return network;
+}
+
+void require_equal_views(Cluster& cluster, Duration limit) {
+  const auto took = cluster.run_until([&] { return cluster.views_equal(); }, limit);
+  INFO("running ", cluster.running());
+  for (std::size_t i = 0; i < cluster.size() && !took; ++i) {
+    if (!cluster.node(i).running()) continue;
+    MESSAGE(i, " root ", cluster.node(i).core->root(), " alive ",
+            cluster.node(i).core->members().alive());
+  }
+  REQUIRE(took);
+}
+
+void one_death(std::uint64_t seed) {
+  MUSTER_SHOW_SEED(seed);
+  const std::size_t nodes = 2 + seed % 15;
+  Cluster cluster{nodes, seed, rough(seed)};
+  cluster.start_warm();
+  cluster.run_for(1500ms);
+  const std::size_t victim = seed % nodes;
+  const bool host = seed % 2 == 0;
+  host ? cluster.cut_off(victim) : cluster.kill(victim);
+  const auto took = cluster.run_until([&] { return cluster.unaware_of_death(victim) == 0; }, 2s);
+  REQUIRE(took);
+  CHECK(*took <= (nodes <= 3 ? 900ms : 750ms));  // of two monitors, one may be unlucky
+  cluster.run_for(1s);
+  CHECK(cluster.false_deaths() == 0);
+  require_equal_views(cluster, 3s);
+}
+
+void join_and_restart(std::uint64_t seed) {
+  MUSTER_SHOW_SEED(seed);
+  const std::size_t nodes = 3 + seed % 12;
+  Cluster cluster{nodes, seed, rough(seed)};
+  cluster.start_cold(300ms);
+  require_equal_views(cluster, 10s);
+  const std::size_t again = seed % nodes;
+  cluster.restart(again, seed % 3 != 0);
+  require_equal_views(cluster, 8s);
+  CHECK(cluster.node((again + 1) % nodes).core->members().is_alive(cluster.node(again).uid));
+}
+
+void swarm(std::uint64_t seed) {
+  MUSTER_SHOW_SEED(seed);
+  Rng rng{seed};
+  const std::size_t nodes = 4 + rng.below(10);
+  Cluster cluster{nodes, seed, rough(seed)};
+  cluster.start_cold(200ms);
+  cluster.run_for(1s);
+  cluster.check_false_deaths = false;
+  for (int step = 0; step < 6; ++step) {
+    const std::size_t who = rng.below(nodes);
+    switch (rng.below(6)) {
+      case 0:
+        if (cluster.node(who).running() && who > 2) cluster.kill(who);
+        break;
+      case 1:
+        cluster.restart(who, rng.chance(70));
+        break;
+      case 2:
+        if (cluster.node(who).running()) cluster.pause(who, Duration{rng.below(3000)});
+        break;
+      case 3:  // one way only
+        cluster.cut([who](auto from, auto to) { return from == who && to % 2 == 0; });
+        break;
+      case 4:
+        cluster.cut([nodes](auto from, auto to) { return (from < nodes / 2) != (to < nodes / 2); });
+        break;
+      case 5:
+        cluster.node(who).slow = std::chrono::milliseconds{rng.below(30)};
+        break;
+    }
+    cluster.run_for(Duration{200 + rng.below(900)});
+    if (rng.chance(50)) cluster.heal();
+  }
+  cluster.heal();
+  for (std::size_t i = 0; i < nodes; ++i) cluster.node(i).slow = {};
+  require_equal_views(cluster, 90s);
+}
+
+template <class Property>
+void seeds(std::uint64_t from, std::uint64_t to, Property property) {
+  muster::testing::for_each_seed(to - from, [&](std::uint64_t seed) {
+    property(std::getenv("MUSTER_SEED") != nullptr ? seed : seed + from);
+  });
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("gossip/sim");
+
+TEST_CASE("a death is known to all within 0.75 s at up to 30 % loss, and nobody else dies") {
+  seeds(0, 80, one_death);
+}
+
+TEST_CASE("nodes that start together find each other, and one that restarts is taken back") {
+  seeds(100, 160, join_and_restart);
+}
+
+TEST_CASE("whatever happened, all views are equal once it stops") {
+  seeds(200, 260, swarm);
+}
+
+TEST_CASE("one seed is one run") {
+  const auto trace = [](std::uint64_t seed) {
+    NetworkOptions network = rough(3);
+    Cluster cluster{12, seed, network};
+    cluster.start_cold(500ms);
+    cluster.run_for(2s);
+    cluster.kill(5);
+    cluster.pause(3, 900ms);
+    cluster.run_for(3s);
+    return cluster.trace();
+  };
+  CHECK(trace(7) == trace(7));
+  CHECK(trace(7) != trace(8));
+}
+
+TEST_CASE("60 nodes at 30 % loss for 20 s: nobody is believed dead") {
+  NetworkOptions network;
+  network.loss_percent = 30;
+  Cluster cluster{60, 1, network};
+  cluster.start_warm();
+  cluster.run_for(20s);
+  CHECK(cluster.false_deaths() == 0);
+  require_equal_views(cluster, 2s);
+}
+
+TEST_CASE("a third dead at once is known within 1.5 s: the dead have no vote") {
+  Cluster cluster{60, 2};
+  cluster.start_warm();
+  cluster.run_for(2s);
+  for (std::size_t i = 0; i < 60; i += 3) cluster.cut_off(i);
+  const auto took = cluster.run_until(
+      [&] {
+        for (std::size_t i = 0; i < 60; i += 3) {
+          if (cluster.unaware_of_death(i) > 0) return false;
+        }
+        return true;
+      },
+      3s);
+  REQUIRE(took);
+  MESSAGE("20 of 60 dead known to all after ", took->count(), " ms");
+  CHECK(*took <= 1500ms);
+  CHECK(cluster.false_deaths() == 0);
+}
+
+TEST_CASE("all restart at once, and have equal views within 3 s") {
+  Cluster cluster{40, 3};
+  cluster.start_warm();
+  cluster.run_for(2s);
+  cluster.check_false_deaths = false;
+  for (std::size_t i = 0; i < 40; ++i) cluster.kill(i);
+  for (std::size_t i = 0; i < 40; ++i) cluster.restart(i);
+  const auto took = cluster.run_until([&] { return cluster.views_equal(); }, 5s);
+  REQUIRE(took);
+  MESSAGE("equal views after ", took->count(), " ms");
+  CHECK(*took <= 3s);
+}
+
+TEST_CASE("16 of 60 stalling for 8 s, running 20 ms: no healthy node is believed dead") {
+  Cluster cluster{60, 4};
+  cluster.start_warm();
+  cluster.run_for(2s);
+  for (std::size_t i = 0; i < 16; ++i) cluster.unhealthy.insert(i * 3);
+  cluster.reset_counters();
+  for (int round = 0; round < 4; ++round) {
+    for (const auto i : cluster.unhealthy) cluster.pause(i, 8s);
+    cluster.run_for(8020ms);
+  }
+  CHECK(cluster.false_deaths() == 0);
+  std::uint64_t packets = 0;
+  for (std::size_t i = 0; i < 60; ++i) {
+    if (!cluster.unhealthy.contains(i)) packets = std::max(packets, cluster.node(i).packets);
+  }
+  MESSAGE("busiest healthy node: ", packets / 32, " packets/s");
+  CHECK(packets / 32 < 300);
+  require_equal_views(cluster, 90s);
+}
+
+TEST_CASE(
+    "a cluster cut in half knows it on both sides, and is whole again within 5 s of the heal") {
+  Cluster cluster{30, 5};
+  cluster.start_warm();
+  cluster.run_for(1s);
+  cluster.check_false_deaths = false;
+  cluster.cut([](auto from, auto to) { return (from < 15) != (to < 15); });
+  const auto known = cluster.run_until(
+      [&] {
+        return cluster.node(0).core->members().alive() == 15 &&
+               cluster.node(20).core->members().alive() == 15;
+      },
+      10s);
+  REQUIRE(known);
+  MESSAGE("both halves know after ", known->count(), " ms");
+  cluster.run_for(5s);
+  // Verdicts of the other side, all at once at the heal, must not kill one's own side.
+  std::size_t own_side_deaths = 0;
+  cluster.on_member = [&](auto observer, const MemberChange& change) {
+    const auto who = cluster.find(change.after.head.uid);
+    if (change.after.head.status != MemberStatus::alive && (*who < 15) == (observer < 15)) {
+      ++own_side_deaths;
+    }
+  };
+  cluster.heal();
+  const auto took = cluster.run_until([&] { return cluster.views_equal(); }, 20s);
+  REQUIRE(took);
+  MESSAGE("whole again after ", took->count(), " ms");
+  CHECK(*took <= 5s);
+  CHECK(own_side_deaths == 0);
+}
+
+TEST_CASE("a node that hears only half of the others harms none of them, nor causes a storm") {
+  Cluster cluster{24, 6};
+  cluster.start_warm();
+  cluster.run_for(1s);
+  cluster.unhealthy.insert(7);
+  cluster.reset_counters();
+  cluster.cut([](auto from, auto to) { return to == 7 && from % 2 == 0; });
+  cluster.run_for(20s);
+  CHECK(cluster.false_deaths() == 0);
+  CHECK(cluster.node(0).packets / 20 < 250);
+  cluster.heal();
+  require_equal_views(cluster, 80s);
+}
+
+TEST_CASE("a node cut off alone declares nobody dead in a cluster of sixty") {
+  Cluster cluster{60, 7};
+  cluster.start_warm();
+  cluster.run_for(1s);
+  cluster.unhealthy.insert(9);
+  cluster.cut([](auto from, auto to) { return from == 9 || to == 9; });
+  cluster.run_for(10s);
+  CHECK(cluster.node(9).core->members().alive() >= 45);
+  CHECK(cluster.node(9).core->isolated(cluster.now()));
+  CHECK(cluster.unaware_of_death(9) == 1);  // itself
+  cluster.heal();
+  require_equal_views(cluster, 20s);
+}
+
+TEST_CASE("a new node at a dead one's address is a new node, and the old one is dead") {
+  Cluster cluster{15, 8};
+  cluster.start_warm();
+  cluster.run_for(1s);
+  cluster.kill(4);
+  const auto fresh = cluster.recycle(4);
+  cluster.start(fresh, {0, 1});
+  cluster.run_for(3s);
+  CHECK(cluster.unaware_of_death(4) == 0);
+  require_equal_views(cluster, 5s);
+  CHECK(cluster.node(2).core->members().is_alive(cluster.node(fresh).uid));
+}
+
+TEST_CASE("who leaves is gone at once and is no death") {
+  Cluster cluster{12, 9};
+  cluster.start_warm();
+  cluster.run_for(1s);
+  cluster.leave(3);
+  const auto took = cluster.run_until([&] { return cluster.unaware_of_death(3) == 0; }, 1s);
+  REQUIRE(took);
+  CHECK(*took <= 200ms);
+  cluster.run_for(3s);
+  for (const std::size_t i : {0U, 5U, 11U}) {
+    CHECK(cluster.node(i).core->members().find(cluster.node(3).uid)->status == MemberStatus::left);
+  }
+}
+
+TEST_CASE("the old life of a restarted node cannot kill or revive it") {
+  Cluster cluster{10, 10};
+  cluster.start_warm();
+  cluster.run_for(1s);
+  cluster.node(2).epoch = 50;
+  cluster.restart(2);
+  require_equal_views(cluster, 3s);
+  cluster.kill(2);
+  cluster.run_for(2s);
+  CHECK(cluster.unaware_of_death(2) == 0);
+  // The disk lost and the clock back: the cluster remembers epoch 51 as dead.
+  cluster.restart(2, false);
+  require_equal_views(cluster, 5s);
+  CHECK(cluster.node(2).epoch > 51);
+}
+
+TEST_CASE("a cloned node id ends with one of the two yielding") {
+  Cluster cluster{8, 11};
+  cluster.start_warm();
+  cluster.run_for(1s);
+  const auto clone = cluster.add({});
+  cluster.check_false_deaths = false;
+  cluster.node(clone).uid = cluster.node(2).uid;
+  cluster.start(clone, {0, 1});
+  const auto settled = cluster.run_until(
+      [&] { return cluster.node(clone).core->conflicted() || cluster.node(2).core->conflicted(); },
+      30s);
+  CHECK(settled);
+  CHECK_FALSE((cluster.node(clone).core->conflicted() && cluster.node(2).core->conflicted()));
+}
+
+TEST_CASE(
+    "a wrong key or another cluster's name is kept out, named on both sides, and harms no one") {
+  Cluster cluster{8, 12};
+  cluster.start_warm();
+  const auto wrong_key = cluster.add({});
+  cluster.node(wrong_key).key = 2;
+  cluster.start(wrong_key, {0, 1});
+  const auto other = cluster.add({});
+  cluster.node(other).cluster = "other";
+  cluster.start(other, {0, 1});
+  cluster.run_for(3s);
+  for (std::size_t i = 0; i < 8; ++i) CHECK(cluster.node(i).core->members().alive() == 8);
+  CHECK(cluster.node(wrong_key).core->members().alive() == 1);
+  CHECK(cluster.node(other).core->members().alive() == 1);
+  CHECK(cluster.node(0).core->link().drops(Drop::wrong_cluster) +
+            cluster.node(1).core->link().drops(Drop::wrong_cluster) >
+        0);
+  bool told = false;
+  for (const auto& refusal : cluster.node(other).core->link().take_refusals()) {
+    told = told || (refusal.by_peer && refusal.reason == Drop::wrong_cluster);
+  }
+  CHECK(told);
+  CHECK(cluster.false_deaths() == 0);
+}
+
+TEST_CASE("an idle node sends at most 110 packets and 8 KB a second") {
+  Cluster cluster{60, 13};
+  cluster.start_warm();
+  cluster.run_for(15s);  // sessions and subscriptions stand
+  cluster.reset_counters();
+  cluster.run_for(20s);
+  for (std::size_t i = 0; i < 60; ++i) {
+    CAPTURE(i);
+    CHECK(cluster.node(i).packets / 20 <= 110);
+    CHECK(cluster.node(i).bytes / 20 <= 8'000);
+  }
+}
+
+TEST_SUITE_END();
