@@ -136,7 +136,7 @@ void Gossip::on_timer(TimePoint now, Effects& fx) {
     jury_.expire(now);
     judge_all_ = jury_.accused() > 0;
     table_.forget(now - options_.timing.forget);
-    shards_.sweep(now, now - options_.timing.forget);
+    shards_.sweep(now, now - options_.timing.forget_empty);
     std::erase_if(told_, [&](const auto& t) { return now - t.second > Duration{2'000}; });
     expire_streams(now, fx);
   }
