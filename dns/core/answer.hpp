@@ -19,6 +19,7 @@ struct Answer {
     transfer,  // AXFR or IXFR of `zone`: whether this client may is the caller's to know
   };
   static constexpr std::uint8_t kNoZone = 255;
+  static constexpr std::uint8_t kForwardedZone = 254;  // from what an upstream said
 
   Kind kind = Kind::drop;
   std::uint8_t zone = kNoZone;  // index into ZoneSnapshot::zones()

@@ -95,4 +95,15 @@ void Transfer::put_record(std::vector<std::byte>& out, const Place& place) const
   out.insert(out.end(), from + at + 2, from + node.offset(set, std::size_t{place.record} + 1));
 }
 
+std::vector<std::byte> make_notify(std::string_view apex, std::uint16_t id) {
+  std::vector<std::byte> out;
+  put16(out, id);
+  put16(out, opcode::kNotify << 11 | flag::kAuthoritative);
+  for (const std::size_t word : {1U, 0U, 0U, 0U}) put16(out, word);
+  put(out, apex);
+  put16(out, type::kSoa);
+  put16(out, kClassIn);
+  return out;
+}
+
 }  // namespace muster::dns

@@ -46,4 +46,7 @@ class Transfer {
   bool ended_ = false;
 };
 
+/// A NOTIFY message for the zone at `apex`, in wire form (RFC 1996 §3.7).
+std::vector<std::byte> make_notify(std::string_view apex, std::uint16_t id);
+
 }  // namespace muster::dns
