@@ -123,6 +123,7 @@ class Server::Impl {
         flush_timer_{control_} {
     options_.workers = std::max(1U, options_.workers);
     published();
+    last_publish_ = {};  // the first change is not behind another
   }
 
   ~Impl() { stop(); }
@@ -159,7 +160,8 @@ class Server::Impl {
       catalog_.stage(delta, 0, Catalog::changes_in(delta));
       staged_complete_ = staged_complete_ || delta.complete;
       const TimePoint due = last_publish_ + kBatch;
-      if (withdraws(delta) || Clock::now() >= due) return flush();
+      const bool now_complete = delta.complete && !catalog_.snapshot()->complete();
+      if (now_complete || withdraws(delta) || Clock::now() >= due) return flush();
       return flush_at(due);
     }
     queue_.push_back(delta);
