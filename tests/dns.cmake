@@ -12,7 +12,7 @@ target_include_directories(dns_io_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/unit/
 add_executable(dns_answer_bench EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/bench/dns_answer_bench.cpp)
 target_link_libraries(dns_answer_bench PRIVATE muster::dns::core muster_options)
 
-foreach(target dns_name_fuzz dns_message_fuzz dns_answer_fuzz dns_reply_fuzz)
+foreach(target dns_name_fuzz dns_message_fuzz dns_answer_fuzz dns_reply_fuzz dns_server_fuzz)
   muster_fuzzer(${target} muster::dns::core)
 endforeach()
 
