@@ -13,7 +13,8 @@ namespace muster::dns {
 namespace {
 
 namespace asio = boost::asio;
-constexpr std::size_t kLengthSize = 2;  // RFC 1035 §4.2.2
+constexpr std::size_t kLengthSize = 2;       // RFC 1035 §4.2.2
+constexpr std::size_t kMaxRead = 64 * 1024;  // of one read, where a client sends that much
 constexpr Duration kSweep{500};
 constexpr Duration kAcceptPause{100};
 
@@ -136,6 +137,7 @@ void TcpConnections::read(Connection& connection) {
 
 void TcpConnections::take_messages(Connection& connection) {
   std::span<const std::byte> rest{connection.in.data(), connection.have};
+  const ZoneSnapshot& zones = worker_.zones();
   while (rest.size() >= kLengthSize && !full(connection)) {
     const std::size_t size =
         std::to_integer<std::size_t>(rest[0]) << 8 | std::to_integer<std::size_t>(rest[1]);
@@ -152,12 +154,15 @@ void TcpConnections::take_messages(Connection& connection) {
       break;
     }
     connection.progress = Clock::now();
-    answer(connection, rest.subspan(kLengthSize, size));
+    answer(connection, rest.subspan(kLengthSize, size), zones);
     if (connection.shut) return;
     rest = rest.subspan(kLengthSize + size);
   }
+  // A client that fills the buffer pipelines: more of it a read, and so more answers a write.
+  const bool filled = connection.have == connection.in.size();
   std::copy(rest.begin(), rest.end(), connection.in.begin());
   connection.have = rest.size();
+  if (filled && connection.in.size() < kMaxRead) connection.in.resize(connection.in.size() * 2);
 }
 
 // As much of a transfer as may be buffered; the write that empties the buffer brings the rest.
@@ -174,11 +179,11 @@ void TcpConnections::send_zone(Connection& connection) {
   }
 }
 
-void TcpConnections::answer(Connection& connection, std::span<const std::byte> message) {
+void TcpConnections::answer(Connection& connection, std::span<const std::byte> message,
+                            const ZoneSnapshot& zones) {
   Query query;
   const auto client = std::as_bytes(connection.client.octets());
-  const Answer made =
-      worker_.respond(message, Transport::tcp, client, worker_.zones(), scratch_, query);
+  const Answer made = worker_.respond(message, Transport::tcp, client, zones, scratch_, query);
   if (made.kind == Answer::Kind::drop) return shut(connection);  // it does not speak DNS
   if (made.kind == Answer::Kind::forward) {
     ++connection.forwarding;

@@ -48,7 +48,8 @@ class TcpConnections {
   void take_messages(Connection& connection);
   static void send_zone(Connection& connection);
   static bool full(const Connection& connection);
-  void answer(Connection& connection, std::span<const std::byte> message);
+  void answer(Connection& connection, std::span<const std::byte> message,
+              const ZoneSnapshot& zones);
   void shut(Connection& connection);
   void release(Connection& connection);
   void sweep();
