@@ -4,6 +4,7 @@
 #include <string>
 
 #include "cli/commands.hpp"
+#include "cli/import_mesos_dns.hpp"
 #include "daemon/config.hpp"
 #include "daemon/daemon.hpp"
 #include "daemon/logging.hpp"
@@ -78,6 +79,9 @@ int run(int argc, char** argv) {
   resolve->add_option("type", question.type, "A, AAAA, SRV, PTR, SOA, NS, TXT, ANY or a number")
       ->capture_default_str();
   resolve->add_option("--server", dns_server, "DNS address to ask, like 127.0.0.1:53");
+  auto* import = app.add_subcommand("import", "Turn a Mesos-DNS configuration into muster.toml");
+  std::string imported_file;
+  import->add_option("file", imported_file, "Mesos-DNS's JSON file")->required();
   auto* clean = app.add_subcommand("cleanup", "Remove everything that muster put into the kernel");
 
   try {
@@ -88,6 +92,7 @@ int run(int argc, char** argv) {
   if (agent->parsed()) return run_agent(config_file);
   if (check->parsed()) return check_config(config_file);
   if (clean->parsed()) return cleanup();
+  if (import->parsed()) return cli::import_mesos_dns(imported_file);
 
   const auto daemon_at = Endpoint::parse(address);
   if (!daemon_at) {
