@@ -22,6 +22,8 @@
 #include "base/io/task_group.hpp"
 #include "cluster/core/cluster.hpp"
 #include "daemon/api.hpp"
+#include "daemon/changes.hpp"
+#include "daemon/notify.hpp"
 #include "daemon/version.hpp"
 #include "dns/io/server.hpp"
 #include "lb/io/balancer.hpp"
@@ -122,6 +124,7 @@ class Daemon::Impl {
   std::unique_ptr<metrics::HttpServer> http_;
   asio::steady_timer cluster_timer_{context_};
   asio::steady_timer save_timer_{context_};
+  RecentChanges changes_;
   bool complete_ = false;  // what was last delivered as such
   bool changed_ = false;   // since the state file was last written
   LogOnce log_once_;
@@ -152,8 +155,8 @@ Daemon::Impl::Impl(Config config)
   http_ = std::make_unique<metrics::HttpServer>(
       control, workers_,
       metrics::HttpOptions{config_.metrics.listen, config_.metrics.allowed_hosts}, registry_,
-      make_api(
-          {config_, cluster_, *observer_, balancer_.get(), dns_.get(), exposition_, started_}));
+      make_api({config_, cluster_, *observer_, balancer_.get(), dns_.get(), exposition_, started_,
+                changes_}));
 }
 
 // Everything that can refuse to start, before anything runs.
@@ -190,6 +193,8 @@ int Daemon::Impl::run() {
     tasks_.spawn(watch_cluster_timer());
     if (!config_.state.directory.empty()) tasks_.spawn(save_when_changed());
     tasks_.spawn(wait_for_signal());
+    tasks_.spawn(keep_watchdog());
+    notify("READY=1");
     context_.run();
   }
   if (dns_ != nullptr) dns_->stop();
@@ -247,6 +252,7 @@ void Daemon::Impl::deliver(const ClusterDelta& delta) {
   cluster_timer_.cancel();  // what is due next may have moved
   if (delta.empty() && delta.complete == complete_) return;
   complete_ = delta.complete;
+  changes_.take(delta, std::chrono::system_clock::now());
   ClusterDelta rest = delta;
   ClusterDelta withdrawn;
   withdrawn.complete = delta.complete;
@@ -322,6 +328,7 @@ asio::awaitable<void> Daemon::Impl::wait_for_signal() {
     }
     spdlog::warn("SIGHUP: a changed configuration takes effect at the next start");
   }
+  notify("STOPPING=1");
   tasks_.stop();
 }
 

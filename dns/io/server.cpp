@@ -159,6 +159,7 @@ class Server::Impl {
   }
 
   const std::vector<Endpoint>& bound() const { return bound_; }
+  std::shared_ptr<const ZoneSnapshot> snapshot() const { return catalog_.snapshot(); }
   std::vector<RecordView> records(std::size_t limit) const { return catalog_.list(limit); }
   std::shared_ptr<prometheus::Collectable> collectable() const { return counters_; }
 
@@ -281,6 +282,10 @@ void Server::apply(const ClusterDelta& delta) {
 
 Server::Status Server::status() const {
   return impl_->status();
+}
+
+std::shared_ptr<const ZoneSnapshot> Server::snapshot() const {
+  return impl_->snapshot();
 }
 
 std::vector<RecordView> Server::records(std::size_t limit) const {

@@ -19,6 +19,8 @@
 
 namespace muster::dns {
 
+class ZoneSnapshot;
+
 struct ServerOptions {
   std::vector<Endpoint> listen;
   bool any_port = false;  // take a free port for each of `listen` instead of the one it names
@@ -65,6 +67,9 @@ class Server {
     std::string last_error;
   };
   Status status() const;
+
+  /// What is being answered from, for whoever wants to read it on another thread.
+  std::shared_ptr<const ZoneSnapshot> snapshot() const;
 
   /// In order of the name; at most `limit`, which bounds the time: a thousand take some 2 ms.
   std::vector<RecordView> records(std::size_t limit) const;
