@@ -1,6 +1,7 @@
 // What the page knows, worked out of the daemon's answers. No DOM here; tests/page runs it in Node.
 
-export const kWindow = 12;  // seconds; the daemon refreshes its counters at most every 10
+export const kStep = 10;    // seconds; the daemon refreshes its counters at most so often
+export const kWindow = 25;  // seconds a rate is taken over, two steps and a bit
 export const kPoints = 90;  // of a sparkline: three minutes at one poll in two seconds
 
 /** 1234567 -> "1,234,567" */
@@ -105,23 +106,31 @@ export function health({status, vips = [], nodes = null, answering, seen}) {
   return {level: 'good', mark: '✓', title: 'All is served', details: [`${parts.join('; ')}.`]};
 }
 
-/** Connections a second of each VIP and backend, out of totals that move in steps. */
+/**
+ * Connections a second of each VIP and backend. The daemon reads the kernel's counters at most every
+ * kStep seconds, so totals stand still and then jump: what counts is the time between two jumps.
+ */
 export class Rates {
-  #series = new Map();  // key -> {samples: [[time, total]…], points: [rate…]}
+  #series = new Map();  // key -> {last: total, jumps: [[time, total]…], points: [rate…]}
 
-  /** `time` in seconds. Keys that were not given again since are forgotten. */
+  /** `time` in seconds. Keys that are not given again are forgotten. */
   take(time, totals) {
     const next = new Map();
     for (const [key, total] of totals) {
-      const old = this.#series.get(key) ?? {samples: [], points: []};
-      const last = old.samples.at(-1);
-      const samples = last && total < last[1] ? [] : old.samples;  // the daemon began anew
-      samples.push([time, total]);
-      while (samples.length > 2 && time - samples[1][0] >= kWindow) samples.shift();
-      const [from, base] = samples[0];
-      old.points.push(time > from ? (total - base) / (time - from) : 0);
-      if (old.points.length > kPoints) old.points.shift();
-      next.set(key, {samples, points: old.points});
+      let series = this.#series.get(key);
+      if (!series || total < series.last) {  // new, or the daemon began anew
+        series = {last: total, jumps: [[time - kStep, total]], points: series?.points ?? []};
+      }
+      const {jumps, points} = series;
+      if (total !== series.last) jumps.push([time, total]);
+      series.last = total;
+      while (jumps.length > 1 && time - jumps[1][0] >= kWindow) jumps.shift();
+      const [began, base] = jumps[0];
+      const [ended] = jumps.at(-1);
+      const until = time - ended > kStep + 2 ? time : ended;  // a jump is overdue: it slows down
+      points.push(until > began ? (total - base) / (until - began) : 0);
+      if (points.length > kPoints) points.shift();
+      next.set(key, series);
     }
     this.#series = next;
   }

@@ -14,10 +14,16 @@ const nodesView = new Nodes();
 let lastAnswer = null;  // ms
 let latest = null;
 
+const absent = new Set();  // what this daemon does not have; asked again when the page is looked at anew
+
 /** The JSON at `path`; null if there is nothing at it. */
 async function get(path) {
+  if (absent.has(path)) return null;
   const reply = await fetch(path, {signal: AbortSignal.timeout(kLimit), cache: 'no-store'});
-  if (reply.status === 404) return null;
+  if (reply.status === 404) {
+    absent.add(path);
+    return null;
+  }
   if (!reply.ok) throw new Error(`${path} answered ${reply.status}`);
   return reply.json();
 }
@@ -52,13 +58,16 @@ async function poll() {
     await ask();
   } catch {
     answering = false;
+    absent.clear();
   }
   show(answering);
   // Never more than a tenth of the time is spent on fetching.
   timer = document.hidden ? null : setTimeout(poll, Math.max(kPoll, 9 * (Date.now() - began)));
 }
 document.addEventListener('visibilitychange', () => {
-  if (!document.hidden && timer === null) poll();
+  if (document.hidden || timer !== null) return;
+  absent.clear();
+  poll();
 });
 
 let asked = 0;

@@ -242,10 +242,15 @@ export function showChanges(list) {
   by('changes-empty').hidden = list.length > 0;
 }
 
-/** null: no lookup yet. */
+/** Long names break after their dots. */
+function dotted(text) {
+  const parts = String(text).split(/(?<=\.)/);
+  return make('td', {class: 'mono'}, ...parts.flatMap((part) => [part, make('wbr')]));
+}
+
 export function showLookup(records, note) {
   by('lookup-scroll').hidden = records.length === 0;
-  by('lookup-rows').replaceChildren(...records.map((record) => make('tr', {}, make('td', {class: 'mono'}, String(record.name)),
-    make('td', {}, String(record.type)), make('td', {class: 'mono'}, String(record.data)))));
+  by('lookup-rows').replaceChildren(...records.map((record) => make('tr', {}, dotted(record.name),
+    make('td', {}, String(record.type)), dotted(record.data))));
   say(by('lookup-note'), note);
 }

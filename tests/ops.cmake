@@ -1,0 +1,10 @@
+# The status page, the package, the alert rules and the manuals: shell and Node around what is built.
+function(muster_ops_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT" "COMMAND")
+  add_test(NAME "${name}" COMMAND ${arg_COMMAND})
+  set_tests_properties("${name}" PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT}
+    SKIP_REGULAR_EXPRESSION "SKIPPED: ")
+endfunction()
+
+muster_ops_test("status page in a browser" LABEL e2e TIMEOUT 300
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/page/run $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster>)
