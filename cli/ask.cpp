@@ -17,22 +17,21 @@ constexpr std::size_t kShownOfError = 200;
 
 }  // namespace
 
-Result<json::value, std::string> ask_daemon(const Target& target, const std::string& path) {
-  using Answer = Result<json::value, std::string>;
+Result<json::value, AskError> ask_daemon(const Target& target, const std::string& path) {
+  const std::string where = to_string(target.daemon);
   const auto reply = http_get(target.daemon, path, kLimit);
   if (!reply) {
-    return Answer::failure("no answer from " + to_string(target.daemon) + " (" +
-                           reply.error().message() +
-                           "); is the daemon running? (muster agent --config FILE)");
+    return AskError{"no answer from " + where + " (" + reply.error().message() +
+                    "); is the daemon running? (muster agent --config FILE)"};
   }
   if (reply->status != 200) {
-    return Answer::failure(to_string(target.daemon) + path + " answered " +
-                           std::to_string(reply->status) + ": " +
-                           reply->body.substr(0, kShownOfError));
+    return AskError{where + path + " answered " + std::to_string(reply->status) + ": " +
+                        reply->body.substr(0, kShownOfError),
+                    reply->status};
   }
   boost::system::error_code error;
   json::value value = json::parse(reply->body, error);
-  if (error) return Answer::failure(to_string(target.daemon) + path + " did not answer with JSON");
+  if (error) return AskError{where + path + " did not answer with JSON", reply->status};
   return value;
 }
 

@@ -10,8 +10,14 @@
 
 namespace muster::cli {
 
-/// The JSON that the daemon has at `path`; the error is one line for people.
-Result<boost::json::value, std::string> ask_daemon(const Target&, const std::string& path);
+/// Why there is no answer.
+struct AskError {
+  std::string line;     // for people
+  unsigned status = 0;  // of HTTP; 0: none came
+};
+
+/// The JSON that the daemon has at `path`.
+Result<boost::json::value, AskError> ask_daemon(const Target&, const std::string& path);
 
 /// What is at `key` of an object; null if there is nothing, so that an older client can read a
 /// newer daemon and the other way round.

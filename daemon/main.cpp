@@ -1,14 +1,17 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <set>
 #include <string>
 
 #include "cli/commands.hpp"
+#include "cli/resolv.hpp"
 #include "daemon/config.hpp"
 #include "daemon/daemon.hpp"
 #include "daemon/logging.hpp"
 #include "daemon/version.hpp"
 #include "lb/io/balancer.hpp"
+#include "lb/io/nft_driver.hpp"
 
 namespace {
 
@@ -38,6 +41,36 @@ int cleanup() {
   for (const std::string& what : *removed) std::printf("removed %s\n", what.c_str());
   if (removed->empty()) std::printf("nothing of muster's was there\n");
   return 0;
+}
+
+// What the kernel holds for `vip`, read through the same driver that the daemon writes with.
+cli::KernelView look_into_kernel(const Vip& vip) {
+  lb::NftDriver driver;
+  cli::KernelView view;
+  if (const auto opened = driver.open({}); !opened) {
+    view.problem = "not looked into: " + opened.error().message();
+    return view;
+  }
+  const auto state = driver.read();
+  if (!state) {
+    view.problem = "not looked into: " + state.error().message();
+    return view;
+  }
+  const auto found = state->vips.find(vip);
+  if (found == state->vips.end()) return view;
+  view.balanced = found->second.selector.has_value();
+  std::set<Endpoint> backends;
+  for (const auto& slot : found->second.slots) {
+    if (slot) backends.insert(*slot);
+  }
+  view.backends.assign(backends.begin(), backends.end());
+  return view;
+}
+
+int resolv(const std::string& action, const cli::ResolvOptions& options) {
+  if (action == "install") return cli::resolv_install(options);
+  if (action == "remove") return cli::resolv_remove(options);
+  return cli::resolv_check(options);
 }
 
 // CLI11's own failures, with the exit status that the rest of muster uses for wrong usage.
@@ -71,6 +104,34 @@ int run(int argc, char** argv) {
   auto* status = with_json(client("status", "How this node is and what it holds"));
   auto* vips = with_json(client("vips", "Virtual addresses and their backends"));
   auto* tasks = with_json(client("tasks", "What runs in the cluster"));
+  auto* members = with_json(client("members", "The nodes of the cluster and how they are"));
+  auto* changes = with_json(client("changes", "What happened last, newest first"));
+  auto* records = with_json(client("records", "DNS records of the cluster"));
+  std::string wanted;
+  records->add_option("part", wanted, "Only names that contain this");
+  auto* vip = with_json(client("vip", "One VIP: why each backend is in or out"));
+  vip->add_option("name", wanted, "web, web.marathon:80, its domain name or its address")
+      ->required();
+  auto* trace =
+      with_json(client("trace", "Follow a connection from label to backend and say what is wrong"));
+  trace->add_option("name", wanted, "NAME:PORT, or NAME:PORT/udp")->required();
+  auto* top = with_json(client("top", "The busiest VIPs, again and again"));
+  cli::TopOptions often;
+  top->add_option("--interval", often.interval_seconds, "Seconds between samples")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 3600));
+  top->add_option("--count", often.count, "Samples before it ends; 0: until interrupted")
+      ->capture_default_str();
+  top->add_option("--rows", often.rows, "VIPs shown; 0: what the terminal has room for")
+      ->capture_default_str();
+  auto* resolv_conf =
+      app.add_subcommand("resolv", "Make this machine's resolver ask muster, or undo that");
+  std::string action;
+  resolv_conf->add_option("action", action, "install, remove or check")
+      ->required()
+      ->check(CLI::IsMember({"install", "remove", "check"}));
+  cli::ResolvOptions resolver;
+  resolv_conf->add_option("--root", resolver.root, "Where / is")->group("");
   auto* resolve = client("resolve", "Ask the daemon's DNS server for a name");
   cli::ResolveOptions question;
   std::string dns_server;
@@ -88,6 +149,7 @@ int run(int argc, char** argv) {
   if (agent->parsed()) return run_agent(config_file);
   if (check->parsed()) return check_config(config_file);
   if (clean->parsed()) return cleanup();
+  if (resolv_conf->parsed()) return resolv(action, resolver);
 
   const auto daemon_at = Endpoint::parse(address);
   if (!daemon_at) {
@@ -101,6 +163,12 @@ int run(int argc, char** argv) {
   if (status->parsed()) return cli::status(target);
   if (vips->parsed()) return cli::vips(target);
   if (tasks->parsed()) return cli::tasks(target);
+  if (members->parsed()) return cli::members(target);
+  if (changes->parsed()) return cli::changes(target);
+  if (records->parsed()) return cli::records(target, wanted);
+  if (vip->parsed()) return cli::vip(target, wanted);
+  if (trace->parsed()) return cli::trace(target, {wanted, look_into_kernel});
+  if (top->parsed()) return cli::top(target, often);
   if (resolve->parsed() && !dns_server.empty()) {
     question.server = Endpoint::parse(dns_server);
     if (!question.server) {
