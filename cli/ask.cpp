@@ -68,9 +68,14 @@ bool is_true(const json::value& value, std::string_view key) {
 }
 
 const json::array& list(const json::value& value, std::string_view key) {
-  static const json::array kNone;
+  static const json::value kNone;
   const json::value* found = at(value, key);
-  return found != nullptr && found->is_array() ? found->get_array() : kNone;
+  return items(found == nullptr ? kNone : *found);
+}
+
+const json::array& items(const json::value& value) {
+  static const json::array kNone;
+  return value.is_array() ? value.get_array() : kNone;
 }
 
 std::string escaped(std::string_view value) {

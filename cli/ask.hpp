@@ -29,6 +29,8 @@ double number(const boost::json::value&, std::string_view key);
 bool is_true(const boost::json::value&, std::string_view key);
 /// An array; an empty one for anything else.
 const boost::json::array& list(const boost::json::value&, std::string_view key);
+/// The value itself as an array, likewise.
+const boost::json::array& items(const boost::json::value&);
 
 /// A value of a query string, with everything but letters, digits and "-._~" escaped.
 std::string escaped(std::string_view value);

@@ -88,7 +88,7 @@ std::vector<json::value> find_vips(const json::value& vips, std::string_view nam
   const Wanted wanted = take_apart(name);
   std::vector<json::value> found;
   int best = 1;
-  for (const json::value& vip : vips.is_array() ? vips.get_array() : json::array{}) {
+  for (const json::value& vip : items(vips)) {
     const int close = closeness(vip, wanted);
     if (close < best || close == 0) continue;
     if (close > best) found.clear();
@@ -103,7 +103,7 @@ std::string no_such_vip(const json::value& vips, std::string_view name) {
   const std::string part = wanted.host.substr(0, wanted.host.find('.'));
   std::string hints;
   std::size_t shown = 0;
-  for (const json::value& vip : vips.is_array() ? vips.get_array() : json::array{}) {
+  for (const json::value& vip : items(vips)) {
     const std::string label = label_of(vip);
     if (part.empty() || label.find(part) == std::string::npos || shown++ >= kMaxHints) continue;
     hints += (hints.empty() ? "" : ", ") + label;
@@ -120,7 +120,7 @@ std::vector<BackendState> backend_states(const json::value& vip, const json::val
   };
   std::map<std::string, Seen> by_endpoint;
   std::vector<BackendState> out;
-  for (const json::value& task : tasks.is_array() ? tasks.get_array() : json::array{}) {
+  for (const json::value& task : items(tasks)) {
     bool placed = false;
     for (const json::value& port : list(task, "ports")) {
       const auto& labels = list(port, "vips");

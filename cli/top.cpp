@@ -76,7 +76,7 @@ class Top {
   std::vector<Row> sample(const json::value& vips, double now) {
     std::map<std::string, Rate> seen;
     std::vector<Row> rows;
-    for (const json::value& vip : vips.is_array() ? vips.get_array() : json::array{}) {
+    for (const json::value& vip : items(vips)) {
       Row row{label_of(vip), text(vip, "address")};
       for (const json::value& backend : list(vip, "backend")) {
         row.total += number(backend, "connections");
