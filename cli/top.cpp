@@ -144,7 +144,7 @@ json::value as_json(const json::value& status, const std::vector<Row>& rows, std
     vips.push_back(json::object{{"vip", row.label},
                                 {"address", row.address},
                                 {"connections_per_second", row.rate},
-                                {"connections", row.total},
+                                {"connections", static_cast<std::uint64_t>(row.total)},
                                 {"backends", row.backends},
                                 {"taking", row.taking}});
   }

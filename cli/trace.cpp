@@ -32,11 +32,9 @@ class Steps {
   void say(Verdict verdict, const std::string& step, const std::string& what) {
     trouble_ = trouble_ || verdict == Verdict::bad;
     if (json_) {
-      all_.push_back(json::object{
-          {"step", step},
-          {"good", verdict == Verdict::unknown ? json::value{nullptr}
-                                               : json::value{verdict == Verdict::good}},
-          {"what", what}});
+      json::value good = nullptr;
+      if (verdict != Verdict::unknown) good = verdict == Verdict::good;
+      all_.push_back(json::object{{"step", step}, {"good", std::move(good)}, {"what", what}});
       return;
     }
     const char* mark = verdict == Verdict::good ? "✓" : verdict == Verdict::bad ? "✗" : "–";

@@ -45,7 +45,7 @@ json::value as_json(const json::value& vip, const std::vector<BackendState>& sta
     backends.push_back(json::object{{"endpoint", row.endpoint},
                                     {"state", row.state},
                                     {"why", row.why},
-                                    {"connections", row.connections},
+                                    {"connections", static_cast<std::uint64_t>(row.connections)},
                                     {"task", row.task},
                                     {"agent", row.agent}});
   }

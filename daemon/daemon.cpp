@@ -147,6 +147,7 @@ Daemon::Impl::Impl(Config config)
     options.node_v6 = config_.node.v6;
     balancer_ = std::make_unique<lb::Balancer>(control, std::make_unique<lb::NftDriver>(), options,
                                                registry_);
+    exposition_.add(balancer_->connections());
   }
   if (config_.dns.enabled) {
     dns_ = std::make_unique<dns::Server>(control, dns_options(config_), registry_);

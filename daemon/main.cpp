@@ -45,9 +45,12 @@ int cleanup() {
 
 // What the kernel holds for `vip`, read through the same driver that the daemon writes with.
 cli::KernelView look_into_kernel(const Vip& vip) {
+  const lb::BalancerOptions options;
   lb::NftDriver driver;
   cli::KernelView view;
-  if (const auto opened = driver.open({}); !opened) {
+  const auto opened = driver.open({options.table, lb::Prefix::parse(options.vip_range_v4),
+                                   lb::Prefix::parse(options.vip_range_v6)});
+  if (!opened) {
     view.problem = "not looked into: " + opened.error().message();
     return view;
   }

@@ -8,3 +8,6 @@ endfunction()
 
 muster_ops_test("status page in a browser" LABEL e2e TIMEOUT 300
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/page/run $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster>)
+muster_ops_test("client, metrics and manuals over a cluster" LABEL e2e TIMEOUT 300
+  COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/e2e/client_test.py
+    $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR})
