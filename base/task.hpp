@@ -94,6 +94,9 @@ struct Task {
   std::vector<IpAddress> addresses;
   std::vector<Port> host_ports;  // `resources.ports`, ranges expanded in order
   std::vector<TaskPort> ports;
+  /// This node's belief, never part of a record: the host does not answer. Its backends take no
+  /// new connections while there are others; names stay as Mesos has them.
+  bool host_down = false;
   friend auto operator<=>(const Task&, const Task&) = default;
 };
 

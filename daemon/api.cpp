@@ -8,6 +8,7 @@
 
 #include <boost/json.hpp>
 
+#include "daemon/mesh.hpp"
 #include "daemon/version.hpp"
 #include "dns/core/listing.hpp"
 #include "metrics/page/page.hpp"
@@ -49,15 +50,73 @@ json::array addresses_of(const std::vector<IpAddress>& addresses) {
 }
 
 json::object observation(const ApiSources& from, TimePoint now) {
-  const auto& status = from.observer.status();
+  json::object out;
+  if (from.mesh == nullptr) {
+    out = {{"source", "this node"}, {"reason", "without gossip every node asks the master itself"}};
+  } else {
+    const auto mesh = from.mesh->status();
+    const bool own = mesh.role == cluster::Role::publisher;
+    out = {{"source", own                      ? std::string{"this node"}
+                      : mesh.publisher.empty() ? std::string{"nobody"}
+                                               : "node " + mesh.publisher.str()},
+           {"reason",
+            own ? "this node publishes what all nodes read" : "one node asks the master for all"}};
+  }
+  const mesos::Observer::Status none;
+  const auto& status = from.observer != nullptr ? from.observer->status() : none;
+  out.emplace("state", status.state);
+  out.emplace("master", status.master);
+  out.emplace("last_event_seconds", seconds_since(status.last_event, now));
+  out.emplace("last_snapshot_seconds", seconds_since(status.last_snapshot, now));
+  out.emplace("last_error", status.last_error);
+  return out;
+}
+
+std::string said(const Member& member, std::string_view key) {
+  const auto found = member.metadata.find(std::string{key});
+  return found == member.metadata.end() ? std::string{} : found->second;
+}
+
+json::object gossip_part(const ApiSources& from) {
+  if (from.mesh == nullptr) return {{"enabled", false}};
+  const auto status = from.mesh->status();
   return {
-      {"source", "this node"},
-      {"reason", "without gossip every node asks the master itself"},
-      {"state", status.state},
-      {"master", status.master},
-      {"last_event_seconds", seconds_since(status.last_event, now)},
-      {"last_snapshot_seconds", seconds_since(status.last_snapshot, now)},
-      {"last_error", status.last_error},
+      {"enabled", true},
+      {"id", status.self.str()},
+      {"role", to_string(status.role)},
+      {"publisher", status.publisher.str()},
+      {"members_alive", status.alive},
+      {"members_known", status.known},
+      {"held_host_deaths", status.held},
+  };
+}
+
+Answer nodes_answer(const ApiSources& from) {
+  std::vector<Member> members;
+  NodeId self;
+  if (from.mesh != nullptr) {
+    members = from.mesh->members();
+    self = from.mesh->status().self;
+  }
+  return [members = std::move(members), self] {
+    json::array nodes;
+    for (const Member& member : members) {
+      const std::string role = said(member, cluster::kRoleKey);
+      nodes.push_back(json::object{
+          {"id", member.id.str()},
+          {"status", to_string(member.status)},
+          {"endpoints", texts(member.endpoints, [](const Endpoint& e) { return to_string(e); })},
+          {"agent", member.agent_endpoint ? json::value(to_string(*member.agent_endpoint))
+                                          : json::value(nullptr)},
+          {"self", member.id == self},
+          {"observer", role == "publisher" || role == "standby"},
+          {"publisher", role == "publisher"},
+          {"role", role},
+          {"version", said(member, "version")},
+          {"epoch", member.epoch},
+      });
+    }
+    return as_json(json::object{{"nodes", std::move(nodes)}});
   };
 }
 
@@ -116,6 +175,7 @@ Answer status_answer(const ApiSources& from) {
       {"not_ready", texts(reasons, [](const std::string& reason) { return reason; })},
       {"node", json::object{{"addresses", std::move(addresses)}}},
       {"observation", observation(from, now)},
+      {"gossip", gossip_part(from)},
       {"cluster", cluster_part(from, now)},
       {"lb", lb_part(from, now)},
       {"dns", dns_part(from)},
@@ -186,6 +246,7 @@ json::object task_json(const Task& task) {
       {"agent_addresses", addresses_of(task.agent_addresses)},
       {"state", to_string(task.state)},
       {"health", to_string(task.health)},
+      {"host_down", task.host_down},
       {"addresses", addresses_of(task.addresses)},
       {"ports", texts(task.ports, port_json)},
   };
@@ -267,6 +328,7 @@ const std::map<std::string, Route, std::less<>>& routes() {
          return [&exposition = from.exposition] { return exposition.render(); };
        }},
       {"/v1/status", status_answer},
+      {"/v1/nodes", nodes_answer},
       {"/v1/vips", vips_answer},
       {"/v1/changes", changes_answer},
   };
@@ -278,7 +340,8 @@ const std::map<std::string, Route, std::less<>>& routes() {
 std::vector<std::string> not_ready(const ApiSources& from) {
   std::vector<std::string> reasons;
   if (!from.cluster.status(Clock::now()).complete) {
-    const std::string& error = from.observer.status().last_error;
+    const std::string error =
+        from.observer != nullptr ? from.observer->status().last_error : std::string{};
     reasons.push_back("no complete state from a master yet" +
                       (error.empty() ? std::string{} : ": " + error));
   }

@@ -16,14 +16,17 @@
 
 namespace muster::daemon {
 
+class Mesh;
+
 /// What the HTTP answers are made from. All of it outlives the HTTP server; read on the control
 /// thread only.
 struct ApiSources {
   const Config& config;
   const cluster::Cluster& cluster;
-  const mesos::Observer& observer;
-  const lb::Balancer* balancer;  // null: switched off
-  const dns::Server* dns;        // null: switched off
+  const mesos::Observer* observer;  // null: no masters are configured
+  const Mesh* mesh;                 // null: without gossip
+  const lb::Balancer* balancer;     // null: switched off
+  const dns::Server* dns;           // null: switched off
   const metrics::Exposition& exposition;
   TimePoint started;
   const RecentChanges& changes;
@@ -32,8 +35,8 @@ struct ApiSources {
 /// Why this node should not be relied on yet; empty: ready.
 std::vector<std::string> not_ready(const ApiSources&);
 
-/// Answers `/metrics`, `/healthz`, `/readyz`, `/v1/status`, `/v1/vips`, `/v1/tasks`, `/v1/records`,
-/// `/v1/changes` and the status page.
+/// Answers `/metrics`, `/healthz`, `/readyz`, `/v1/status`, `/v1/nodes`, `/v1/vips`, `/v1/tasks`,
+/// `/v1/records`, `/v1/changes` and the status page.
 metrics::Handler make_api(ApiSources);
 
 }  // namespace muster::daemon

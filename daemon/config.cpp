@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::size_t kMaxFileSize = 1 << 20;
 constexpr std::uint16_t kDnsPort = 53;
+constexpr std::uint16_t kGossipPort = 61420;
+constexpr std::uint16_t kAgentPort = 5051;
 
 std::string in_quotes(std::string_view text) {
   return '"' + std::string{text} + '"';
@@ -191,6 +193,11 @@ void read_node(Section node, Config& config) {
                    slot = address;
                    return true;
                  });
+  node.each_text("agent", "an address and port like \"10.0.0.1:5051\"",
+                 [&](const std::string& text) {
+                   config.node.agent = endpoint_of(text, kAgentPort);
+                   return config.node.agent && config.node.agent->address.is_unicast();
+                 });
   node.finish();
 }
 
@@ -206,6 +213,10 @@ void read_mesos(Section mesos, Config& config) {
     out.poll = text == "poll";
     return out.poll || text == "stream";
   });
+  mesos.each_text("observer", "\"auto\", \"yes\" or \"no\"", [&](const std::string& text) {
+    out.observer = text;
+    return text == "auto" || text == "yes" || text == "no";
+  });
   mesos.duration("poll_interval", std::chrono::seconds{1}, std::chrono::hours{1},
                  out.poll_interval);
   mesos.text("username", out.username);
@@ -217,7 +228,8 @@ void read_mesos(Section mesos, Config& config) {
 
 // What no single key can be blamed for; said only once every key is right by itself.
 void check_together(const Config& config, std::string_view file) {
-  if (config.mesos.masters.empty()) {
+  const bool others_observe = config.gossip.enabled && config.mesos.observer != "yes";
+  if (config.mesos.masters.empty() && !others_observe) {
     throw ConfigError{std::string{file} +
                       ": mesos.masters: expected at least one URL like \"http://10.0.0.1:5050\""};
   }
@@ -261,6 +273,56 @@ void read_dns(Section dns, Config& config) {
     upstreams(zones, zone, out.zones[zone]);
   }
   dns.finish();
+}
+
+// `address:port` or `name:port`; the port may be left out.
+bool is_join(std::string& text) {
+  if (const auto endpoint = endpoint_of(text, kGossipPort)) {
+    text = to_string(*endpoint);
+    return endpoint->address.is_unicast();
+  }
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos) {
+    if (!is_zone_name(text)) return false;
+    text += ':' + std::to_string(kGossipPort);
+    return true;
+  }
+  const std::string port = text.substr(colon + 1);
+  unsigned number = 0;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  return error == std::errc{} && end == port.data() + port.size() && Port::from(number) &&
+         is_zone_name(text.substr(0, colon));
+}
+
+void read_gossip(Section gossip, bool there, Config& config) {
+  Config::Gossip& out = config.gossip;
+  out.enabled = there;
+  gossip.boolean("enabled", out.enabled);
+  gossip.each_text("listen", "an address like \"10.0.0.1\" or \"10.0.0.1:61420\"",
+                   [&](const std::string& text) {
+                     out.listen = endpoint_of(text, kGossipPort);
+                     return out.listen.has_value();
+                   });
+  gossip.each_text("advertise", "an address like \"10.0.0.1:61420\", or a list of them",
+                   [&](const std::string& text) {
+                     const auto endpoint = endpoint_of(text, kGossipPort);
+                     const bool good = endpoint && endpoint->address.is_unicast();
+                     if (good) out.advertise.push_back(*endpoint);
+                     return good;
+                   });
+  gossip.each_text("join", "an address or name like \"10.0.0.1\" or \"node1.example:61420\"",
+                   [&](std::string text) {
+                     const bool good = is_join(text);
+                     if (good) out.join.push_back(std::move(text));
+                     return good;
+                   });
+  gossip.path("key_file", out.key_file);
+  gossip.boolean("insecure", out.insecure);
+  gossip.each_text("cluster", "a name of 1 to 64 characters", [&](const std::string& text) {
+    out.cluster = text;
+    return !text.empty() && text.size() <= 64;
+  });
+  gossip.finish();
 }
 
 void read_rest(Section& root, Config& config) {
@@ -315,6 +377,7 @@ Config parse_config(std::string_view text, std::string_view name) {
   read_node(root.table("node"), config);
   read_mesos(root.table("mesos"), config);
   read_dns(root.table("dns"), config);
+  read_gossip(root.table("gossip"), document.contains("gossip"), config);
   read_rest(root, config);
   root.finish();
   check_together(config, name);

@@ -23,11 +23,13 @@ class ConfigError : public std::runtime_error {
 /// The daemon's configuration, complete with its defaults. docs/configuration.md is its manual.
 struct Config {
   struct Node {
-    std::optional<IpAddress> v4;  // `address`: of this node, one per family;
-    std::optional<IpAddress> v6;  // empty: found from the kernel's routes
+    std::optional<IpAddress> v4;    // `address`: of this node, one per family;
+    std::optional<IpAddress> v6;    // empty: found from the kernel's routes
+    std::optional<Endpoint> agent;  // of the Mesos agent here; none: `address`, port 5051
   };
   struct Mesos {
-    std::vector<std::string> masters;  // URLs; never empty
+    std::vector<std::string> masters;  // URLs; empty only with gossip
+    std::string observer = "auto";     // or "yes", "no": may this node ask the master?
     bool poll = false;                 // `mode = "poll"`
     Duration poll_interval{5000};
     std::string username;
@@ -51,6 +53,15 @@ struct Config {
     Endpoint listen{IpAddress{IpAddress::V4{127, 0, 0, 1}}, *Port::from(61421)};
     std::vector<std::string> allowed_hosts;
   };
+  struct Gossip {
+    bool enabled = false;             // there is a [gossip] section
+    std::optional<Endpoint> listen;   // none: the node's address
+    std::vector<Endpoint> advertise;  // empty: `listen`
+    std::vector<std::string> join;    // address:port or name:port
+    std::filesystem::path key_file;   // one key a line; the first one seals
+    bool insecure = false;            // beyond loopback without a key
+    std::string cluster = "muster";   // nodes of another name are refused
+  };
   struct State {
     std::filesystem::path directory = "/var/lib/muster";  // empty: nothing is kept
   };
@@ -64,6 +75,7 @@ struct Config {
   Dns dns;
   Lb lb;
   Metrics metrics;
+  Gossip gossip;
   State state;
   Log log;
 };

@@ -23,6 +23,7 @@
 #include "cluster/core/cluster.hpp"
 #include "daemon/api.hpp"
 #include "daemon/changes.hpp"
+#include "daemon/mesh.hpp"
 #include "daemon/notify.hpp"
 #include "daemon/version.hpp"
 #include "dns/io/server.hpp"
@@ -77,6 +78,12 @@ mesos::ObserverOptions observer_options(const Config::Mesos& config) {
   return options;
 }
 
+cluster::ClusterOptions cluster_options(const Config& config) {
+  cluster::ClusterOptions options;
+  options.replicated = config.gossip.enabled;
+  return options;
+}
+
 dns::ServerOptions dns_options(const Config& config) {
   dns::ServerOptions options;
   options.listen = config.dns.listen;
@@ -117,10 +124,12 @@ class Daemon::Impl {
   asio::thread_pool workers_{kWorkers};
   TimePoint started_ = Clock::now();
   cluster::Cluster cluster_;
+  bool working_ = false;                        // take_more() is under way
   std::shared_ptr<const Observation> in_work_;  // keeps its destruction for us to place
   std::unique_ptr<lb::Balancer> balancer_;
   std::unique_ptr<dns::Server> dns_;
-  std::unique_ptr<mesos::Observer> observer_;
+  std::unique_ptr<mesos::Observer> observer_;  // null: no masters are configured
+  std::unique_ptr<Mesh> mesh_;                 // null: this node is by itself
   std::unique_ptr<metrics::HttpServer> http_;
   asio::steady_timer cluster_timer_{context_};
   asio::steady_timer save_timer_{context_};
@@ -136,11 +145,19 @@ Daemon::Impl::Impl(Config config)
       problems_{prometheus::BuildCounter()
                     .Name("muster_cluster_problems_total")
                     .Help("Records and observations that were skipped, by kind")
-                    .Register(registry_)} {
+                    .Register(registry_)},
+      cluster_{cluster_options(config_)} {
   const auto control = context_.get_executor();
-  observer_ = std::make_unique<mesos::Observer>(
-      control, workers_, observer_options(config_.mesos), registry_,
-      [this](Observation observation) { take(std::move(observation)); });
+  if (!config_.mesos.masters.empty()) {
+    observer_ = std::make_unique<mesos::Observer>(
+        control, workers_, observer_options(config_.mesos), registry_,
+        [this](Observation observation) { take(std::move(observation)); });
+  }
+  if (config_.gossip.enabled) {
+    if (observer_ != nullptr) observer_->set_active(false);
+    mesh_ = std::make_unique<Mesh>(control, workers_, config_, cluster_, observer_.get(), registry_,
+                                   [this](const ClusterDelta& delta) { deliver(delta); });
+  }
   if (config_.lb.enabled) {
     lb::BalancerOptions options;
     options.node_v4 = config_.node.v4;
@@ -156,8 +173,8 @@ Daemon::Impl::Impl(Config config)
   http_ = std::make_unique<metrics::HttpServer>(
       control, workers_,
       metrics::HttpOptions{config_.metrics.listen, config_.metrics.allowed_hosts}, registry_,
-      make_api({config_, cluster_, *observer_, balancer_.get(), dns_.get(), exposition_, started_,
-                changes_}));
+      make_api({config_, cluster_, observer_.get(), mesh_.get(), balancer_.get(), dns_.get(),
+                exposition_, started_, changes_}));
 }
 
 // Everything that can refuse to start, before anything runs.
@@ -184,13 +201,17 @@ bool Daemon::Impl::start() {
 }
 
 int Daemon::Impl::run() {
-  const bool started = start();
+  bool started = start();
   if (started) {
     restore();
+    started = mesh_ == nullptr || mesh_->start();
+  }
+  if (started) {
     spdlog::info("muster {} serves: metrics on {}", kVersion, to_string(http_->bound()));
     tasks_.spawn(http_->run());
     if (balancer_ != nullptr) tasks_.spawn(balancer_->run());
-    tasks_.spawn(observer_->run());
+    if (observer_ != nullptr) tasks_.spawn(observer_->run());
+    if (mesh_ != nullptr) tasks_.spawn(mesh_->run());
     tasks_.spawn(watch_cluster_timer());
     if (!config_.state.directory.empty()) tasks_.spawn(save_when_changed());
     tasks_.spawn(wait_for_signal());
@@ -198,6 +219,7 @@ int Daemon::Impl::run() {
     notify("READY=1");
     context_.run();
   }
+  if (mesh_ != nullptr) mesh_->stop();
   if (dns_ != nullptr) dns_->stop();
   workers_.join();
   return started ? 0 : 1;
@@ -226,19 +248,23 @@ void Daemon::Impl::restore() {
 
 // A large observation is worked off in slices, with everything else on this thread in between.
 void Daemon::Impl::take(Observation observation) {
+  if (mesh_ != nullptr && !mesh_->admit(observation)) return;
   const TimePoint now = Clock::now();
   const auto wall = std::chrono::system_clock::now();
-  if (!observation.snapshot) return deliver(cluster_.observe(observation, now, wall));
-  auto snapshot = std::make_shared<const Observation>(std::move(observation));
-  const bool was_busy = cluster_.busy();
-  deliver(cluster_.begin(snapshot, now, wall));
-  in_work_ = std::move(snapshot);
-  if (!was_busy) take_more();
+  if (observation.snapshot) {
+    auto snapshot = std::make_shared<const Observation>(std::move(observation));
+    deliver(cluster_.begin(snapshot, now, wall));
+    in_work_ = std::move(snapshot);
+  } else {
+    deliver(cluster_.observe(observation, now, wall));
+  }
+  if (cluster_.busy() && !working_) take_more();
 }
 
 void Daemon::Impl::take_more() {
   deliver(cluster_.advance(kSliceRecords, Clock::now(), std::chrono::system_clock::now()));
-  if (cluster_.busy()) {
+  working_ = cluster_.busy();
+  if (working_) {
     asio::post(context_, [this] { take_more(); });
   } else {
     // Freeing a large one takes as long as several slices: not here.
@@ -250,6 +276,7 @@ void Daemon::Impl::take_more() {
 // withdrawn first, then the kernel follows, and only then are new names published.
 void Daemon::Impl::deliver(const ClusterDelta& delta) {
   report_problems();
+  if (mesh_ != nullptr) mesh_->flush();
   cluster_timer_.cancel();  // what is due next may have moved
   if (delta.empty() && delta.complete == complete_) return;
   complete_ = delta.complete;
@@ -327,7 +354,9 @@ asio::awaitable<void> Daemon::Impl::wait_for_signal() {
                    number == SIGINT ? "SIGINT" : "SIGTERM");
       break;
     }
-    spdlog::warn("SIGHUP: a changed configuration takes effect at the next start");
+    const bool keys = mesh_ != nullptr && mesh_->reload_keys();
+    spdlog::warn("SIGHUP: {}a changed configuration takes effect at the next start",
+                 keys ? "the gossip keys were read again; otherwise, " : "");
   }
   notify("STOPPING=1");
   tasks_.stop();

@@ -4,12 +4,18 @@
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
+#include <iomanip>
+#include <random>
+#include <sstream>
 #include <sys/wait.h>
 
 namespace muster::dev {
 
-std::string daemon_config(unsigned node, const std::string& extra) {
+std::string daemon_config(unsigned node, std::size_t nodes, const std::string& extra) {
   const std::string address = node_address(node);
+  // Any two know the rest; one by itself has nobody to wait for.
+  const std::string join =
+      nodes < 2 ? "" : "join = [\"" + node_address(1) + "\", \"" + node_address(2) + "\"]\n";
   return "[node]\naddress = \"" + address +
          "\"\n"
          "[mesos]\nmasters = [\"http://" +
@@ -19,15 +25,21 @@ std::string daemon_config(unsigned node, const std::string& extra) {
          address +
          ":53\"]\nupstreams = []\n"
          "[metrics]\nlisten = \"127.0.0.1:61421\"\n"
-         "[state]\ndirectory = \"/run/muster-dev/state\"\n" +
-         extra;
+         "[gossip]\nkey_file = \"/run/muster-dev/gossip.key\"\n" +
+         join + "[state]\ndirectory = \"/run/muster-dev/state\"\n" + extra;
 }
 
 void Daemons::start_all() {
   daemons_.resize(context_.nodes.size());
+  std::random_device entropy;
+  std::ostringstream key;
+  for (int word = 0; word < 8; ++word) {
+    key << std::hex << std::setw(8) << std::setfill('0') << entropy();
+  }
   for (const Node& node : context_.nodes) {
     std::ofstream{node.root + "/muster-dev/muster.toml"}
-        << daemon_config(node.number, context_.extra_config);
+        << daemon_config(node.number, context_.nodes.size(), context_.extra_config);
+    std::ofstream{node.root + "/muster-dev/gossip.key"} << key.str() << '\n';
     start(node.number);
   }
 }

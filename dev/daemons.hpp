@@ -44,6 +44,6 @@ class Daemons {
 };
 
 /// The configuration a node's daemon is started with.
-std::string daemon_config(unsigned node, const std::string& extra);
+std::string daemon_config(unsigned node, std::size_t nodes, const std::string& extra);
 
 }  // namespace muster::dev

@@ -2,7 +2,8 @@ muster_test(cluster_test LABEL unit
   SOURCES unit/cluster/records_test.cpp unit/cluster/vip_address_test.cpp
     unit/cluster/vip_allocator_test.cpp unit/cluster/hold_down_test.cpp
     unit/cluster/cluster_view_test.cpp unit/cluster/cluster_test.cpp
-    unit/cluster/cluster_property_test.cpp
+    unit/cluster/cluster_property_test.cpp unit/cluster/election_test.cpp
+    unit/cluster/liveness_test.cpp unit/cluster/replication_test.cpp
   DEPENDS muster::cluster::core)
 
 muster_fuzzer(record_fuzz muster::cluster::core)

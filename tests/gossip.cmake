@@ -5,7 +5,7 @@ target_include_directories(muster_gossip_sim PUBLIC ${PROJECT_SOURCE_DIR})
 target_compile_options(muster_gossip_sim PRIVATE -O1 $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 
 muster_test(gossip_test LABEL unit
-  SOURCES unit/gossip/codec_test.cpp unit/gossip/link_test.cpp
+  SOURCES unit/gossip/codec_test.cpp unit/gossip/link_test.cpp unit/gossip/shard_store_test.cpp
   DEPENDS muster_gossip_sim)
 muster_test(gossip_node_test LABEL unit THREADS
   SOURCES unit/gossip/node_test.cpp

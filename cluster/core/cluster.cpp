@@ -1,198 +1,294 @@
 #include "cluster/core/cluster.hpp"
 
+#include <algorithm>
 #include <iterator>
 #include <limits>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "base/assert.hpp"
-#include "base/byte_reader.hpp"
-#include "base/byte_writer.hpp"
+#include "cluster/core/saved_state.hpp"
 
 namespace muster::cluster {
 namespace {
 
-// A saved state: the magic, a version, flags, how many records, each record behind its length,
-// and a checksum of all that.
-constexpr std::string_view kMagic = "MUSTERST";
-constexpr std::uint8_t kStateVersion = 1;
-constexpr std::uint8_t kFlagComplete = 1;
-constexpr std::size_t kChecksumBytes = 8;
+constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
 
-template <class Map>
-void copy_values(const Map& map, std::vector<typename Map::mapped_type>& values) {
-  values.reserve(values.size() + map.size());
-  for (const auto& [key, value] : map) values.push_back(value);
+template <class From>
+void append(std::vector<From>& to, std::vector<From> more) {
+  if (to.empty()) {
+    to = std::move(more);
+  } else {
+    std::move(more.begin(), more.end(), std::back_inserter(to));
+  }
 }
 
-void put(ByteWriter& out, std::uint64_t& count, ShardId shard, RecordKey key,
-         Result<std::vector<std::byte>, DecodeError> value) {
-  if (!value) return;  // it came out of a record, so it fits one
-  ByteWriter record;
-  encode(record, {std::move(shard), std::move(key), std::move(*value)});
-  out.varint(record.size());
-  out.raw(record.bytes());
-  ++count;
-}
-
-struct Loaded {
-  bool complete = false;
-  std::vector<RecordWrite> writes;
-  std::size_t unreadable = 0;
-};
-
-Result<Loaded, DecodeError> read_state(std::span<const std::byte> bytes) {
-  if (bytes.size() > kMaxStateBytes) return DecodeError::too_long;
-  if (bytes.size() < kMagic.size() + kChecksumBytes) return DecodeError::truncated;
-  const auto content = bytes.first(bytes.size() - kChecksumBytes);
-  ByteReader reader{content};
-  const auto magic = reader.take(kMagic.size());
-  if (std::string_view{reinterpret_cast<const char*>(magic.data()), magic.size()} != kMagic) {
-    return DecodeError::bad_kind;
-  }
-  if (ByteReader{bytes.last(kChecksumBytes)}.u64() != content_hash(content)) {
-    return DecodeError::bad_checksum;
-  }
-  if (reader.u8() != kStateVersion) return DecodeError::unsupported_version;
-  Loaded loaded;
-  loaded.complete = (reader.u8() & kFlagComplete) != 0;
-  const std::uint64_t count = reader.u64();
-  for (std::uint64_t i = 0; i < count; ++i) {
-    const std::string_view record = reader.text();
-    if (!reader.ok()) return DecodeError::truncated;
-    ByteReader inner{std::as_bytes(std::span{record})};
-    auto write = decode_write(inner);
-    if (write && inner.remaining() == 0) {
-      loaded.writes.push_back(std::move(*write));
+/// `then` follows `first`; a thing changed by both is changed once.
+template <class T, class KeyOf>
+void join_changes(std::vector<Change<T>>& first, std::vector<Change<T>> then, KeyOf key_of_one) {
+  const auto key = [&](const Change<T>& c) { return key_of_one(c.after ? *c.after : *c.before); };
+  std::map<decltype(key(first.front())), std::size_t> places;
+  for (std::size_t i = 0; !then.empty() && i < first.size(); ++i) places.emplace(key(first[i]), i);
+  for (Change<T>& change : then) {
+    const auto known = places.find(key(change));
+    if (known == places.end()) {
+      first.push_back(std::move(change));
     } else {
-      ++loaded.unreadable;
+      first[known->second].after = std::move(change.after);
     }
   }
-  if (!reader.ok()) return DecodeError::truncated;
-  if (reader.remaining() > 0) return DecodeError::trailing_bytes;
-  return loaded;
+}
+
+PublisherOptions publisher_options(const ClusterOptions& options) {
+  return {.hold_down = options.hold_down, .vips = options.vips, .max_tasks = options.max_tasks};
 }
 
 }  // namespace
 
-bool SaveJob::collect(const Cluster& cluster, std::size_t tasks) {
-  const ClusterView& view = cluster.view();
-  if (!from_) tasks_.reserve(view.tasks().size() + view.waiting().size());
-  auto task = from_ ? view.tasks().lower_bound(*from_) : view.tasks().begin();
-  for (; task != view.tasks().end() && tasks > 0; ++task, --tasks) tasks_.push_back(task->second);
-  from_.reset();
-  if (task != view.tasks().end()) {
-    from_ = task->first;
-    return false;
-  }
-  // All the rest at once, after the tasks: so that none of these lacks its agent for long.
-  copy_values(view.waiting(), tasks_);
-  copy_values(view.agents(), agents_);
-  copy_values(view.frameworks(), frameworks_);
-  copy_values(view.masters(), masters_);
-  for (const auto& [name, record] : cluster.vip_records()) vips_.push_back(record);
-  complete_ = cluster.status({}).complete;
-  return true;
+Cluster::Cluster(ClusterOptions options) : options_{options} {
+  if (!options_.replicated) publisher_ = std::make_unique<Publisher>(publisher_options(options_));
 }
 
-std::vector<std::byte> SaveJob::write() const {
-  ByteWriter records;
-  std::uint64_t count = 0;
-  const ShardId frameworks{ShardKind::frameworks, {}};
-  const ShardId masters{ShardKind::masters, {}};
-  const ShardId vips{ShardKind::vips, {}};
-  for (const auto& one : frameworks_) {
-    put(records, count, frameworks, record_key(one->id), encode(*one));
-  }
-  for (const auto& one : agents_) {
-    put(records, count, shard_of(*one), record_key(one->id), encode(*one));
-  }
-  for (const auto& one : masters_) {
-    put(records, count, masters, record_key(one->endpoint), encode(*one));
-  }
-  for (const VipRecord& one : vips_) {
-    put(records, count, vips, record_key(one.allocation.name), encode(one));
-  }
-  for (const auto& one : tasks_) {
-    put(records, count, shard_of(*one), record_key(key_of(*one)), encode(*one));
-  }
-  ByteWriter state;
-  state.raw(std::as_bytes(std::span{kMagic}));
-  state.u8(kStateVersion);
-  state.u8(complete_ ? kFlagComplete : 0);
-  state.u64(count);
-  state.raw(records.bytes());
-  state.u64(content_hash(state.bytes()));
-  return std::move(state).release();
+// ---- leading and following -------------------------------------------------------------------
+
+void Cluster::lead() {
+  MUSTER_ASSERT(!leading());
+  publisher_ = std::make_unique<Publisher>(publisher_options(options_));
+  adoption_.emplace();
+  unconfirmed_ = Unconfirmed{};
+  settled_at_.reset();
+  drop_at_.reset();
+  observed_ = false;
 }
 
-Cluster::Cluster(ClusterOptions options)
-    : publisher_{
-          {.hold_down = options.hold_down, .vips = options.vips, .max_tasks = options.max_tasks}} {}
+std::shared_ptr<void> Cluster::follow() {
+  MUSTER_ASSERT(leading() && options_.replicated);
+  std::shared_ptr<void> former{publisher_.release(),
+                               [](void* p) { delete static_cast<Publisher*>(p); }};
+  adoption_.reset();
+  waiting_.clear();
+  writes_.clear();
+  in_work_.reset();
+  snapshot_in_work_ = false;
+  unconfirmed_ = Unconfirmed{all_names()};
+  return former;
+}
+
+std::vector<Unconfirmed::Name> Cluster::all_names() const {
+  std::vector<Unconfirmed::Name> names;
+  const auto add = [&names](ShardId shard, RecordKey key) {
+    names.emplace_back(std::move(shard), std::move(key));
+  };
+  for (const auto* tasks : {&view_.tasks(), &view_.waiting()}) {
+    for (const auto& [key, task] : *tasks) add(shard_of(*task), record_key(key));
+  }
+  for (const auto& [id, agent] : view_.agents()) add(shard_of(*agent), record_key(id));
+  for (const auto& [id, one] : view_.frameworks()) add({ShardKind::frameworks, {}}, record_key(id));
+  for (const auto& [at, master] : view_.masters()) add({ShardKind::masters, {}}, record_key(at));
+  for (const auto& [name, vip] : view_.vips()) add({ShardKind::vips, {}}, record_key(name));
+  return names;
+}
+
+ClusterDelta Cluster::replicate(std::span<const RecordWrite> writes, TimePoint now) {
+  if (!leading()) {
+    for (const RecordWrite& write : writes) {
+      if (write.value) unconfirmed_.confirm(write.shard, write.key);
+    }
+    ClusterDelta delta = view_.apply(writes);
+    watch_completeness(now);
+    return finish(std::move(delta));
+  }
+  std::vector<RecordWrite> news;
+  for (const RecordWrite& write : writes) {
+    RecordWrite own = view_.read(write.shard, write.key);
+    if (own.value == write.value) continue;
+    const bool known_kind = write.key.kind <= RecordKind::complete;
+    if (!observed_ && write.value && known_kind) {
+      news.push_back(write);  // written just before we took over
+    } else if (known_kind) {
+      writes_.push_back(std::move(own));
+    }
+  }
+  publisher_->adopt_some(news);
+  return finish(view_.apply(news));
+}
+
+void Cluster::watch_completeness(TimePoint now) {
+  const auto& wanted = view_.complete_record();
+  if (!wanted || view_.agents().size() < unconfirmed_.agents() + wanted->agents) return;
+  if (!complete_ && !settled_at_) settled_at_ = now + kSettle;
+  if (!unconfirmed_.empty() && !drop_at_) drop_at_ = now + kDropUnconfirmed;
+}
+
+std::vector<RecordWrite> Cluster::take_writes() {
+  return std::exchange(writes_, {});
+}
+
+ClusterDelta Cluster::set_members(std::span<const Member> members, TimePoint now) {
+  liveness_.update(members, now);
+  return finish(view_.set_down(liveness_.down()));
+}
+
+// ---- observations ----------------------------------------------------------------------------
 
 ClusterDelta Cluster::observe(const Observation& observation, TimePoint now, WallTime wall) {
-  std::vector<RecordWrite> writes;
-  if (busy()) writes = publisher_.step(std::numeric_limits<std::size_t>::max(), now, wall);
-  start(&observation, now);
-  auto more = publisher_.step(std::numeric_limits<std::size_t>::max(), now, wall);
-  if (writes.empty()) {
-    writes = std::move(more);
-  } else {
-    std::move(more.begin(), more.end(), std::back_inserter(writes));
+  if (leading() && !busy()) {
+    start(std::make_shared<const Observation>(observation), now);
+    return loop_back(publisher_->step(kAll, now, wall));
   }
-  return loop_back(writes);
+  return begin(std::make_shared<const Observation>(observation), now, wall);
 }
 
 ClusterDelta Cluster::begin(std::shared_ptr<const Observation> observation, TimePoint now,
                             WallTime wall) {
   ClusterDelta delta;
-  if (busy()) delta = advance(std::numeric_limits<std::size_t>::max(), now, wall);
-  in_work_ = std::move(observation);
-  start(in_work_.get(), now);
   delta.complete = complete_;
+  if (!leading()) return delta;
+  if (observation->snapshot) waiting_.clear();  // it tells all that they would
+  waiting_.push_back(std::move(observation));
+  if (waiting_.size() > kMaxWaitingObservations) {
+    while (busy()) {
+      std::vector<RecordWrite> none;
+      ClusterDelta more = advance(kAll, now, wall);
+      join_changes(delta.tasks, std::move(more.tasks), [](const Task& t) { return key_of(t); });
+      join_changes(delta.agents, std::move(more.agents), [](const Agent& a) { return a.id; });
+      join_changes(delta.frameworks, std::move(more.frameworks),
+                   [](const Framework& f) { return f.id; });
+      join_changes(delta.masters, std::move(more.masters),
+                   [](const Master& m) { return m.endpoint; });
+      join_changes(delta.vips, std::move(more.vips), [](const VipAllocation& v) { return v.name; });
+      delta.complete = more.complete;
+    }
+  } else if (!adoption_ && !publisher_->busy()) {
+    start_next(now);
+  }
   return delta;
 }
 
 ClusterDelta Cluster::advance(std::size_t records, TimePoint now, WallTime wall) {
-  return loop_back(publisher_.step(records, now, wall));
+  if (!leading()) return loop_back({});
+  if (adoption_) return loop_back(adopt_slice(records, now, wall));
+  if (!publisher_->busy() && !waiting_.empty()) start_next(now);
+  return loop_back(publisher_->step(records, now, wall));
+}
+
+/// What stands in the view, as writes: for the publisher to know, and for the others' replicas.
+std::vector<RecordWrite> Cluster::adopt_slice(std::size_t records, TimePoint now, WallTime wall) {
+  std::vector<RecordWrite> known;
+  const auto take = [&](const ShardId& shard, const RecordKey& key) {
+    RecordWrite write = view_.read(shard, key);
+    if (write.value) known.push_back(std::move(write));
+  };
+  if (!adoption_->owners) {
+    adoption_->owners = true;
+    for (const auto& [id, agent] : view_.agents()) take(shard_of(*agent), record_key(id));
+    for (const auto& [id, one] : view_.frameworks()) {
+      take({ShardKind::frameworks, {}}, record_key(id));
+    }
+    for (const auto& [at, one] : view_.masters()) take({ShardKind::masters, {}}, record_key(at));
+    for (const auto& [name, one] : view_.vips()) take({ShardKind::vips, {}}, record_key(name));
+  }
+  const auto& tasks = view_.tasks();
+  auto task = adoption_->from ? tasks.lower_bound(*adoption_->from) : tasks.begin();
+  for (; task != tasks.end() && records > 0; ++task, --records) {
+    take(shard_of(*task->second), record_key(task->first));
+  }
+  adoption_->from.reset();
+  if (task != tasks.end()) adoption_->from = task->first;
+  publisher_->adopt_some(known);
+  if (options_.replicated) append(writes_, std::move(known));
+  if (adoption_->from) return {};
+  adoption_.reset();
+  return publisher_->settle(now, wall);
 }
 
 bool Cluster::busy() const noexcept {
-  return publisher_.busy();
+  return leading() && (adoption_ || publisher_->busy() || !waiting_.empty());
 }
 
-void Cluster::start(const Observation* observation, TimePoint now) {
-  snapshot_in_work_ = snapshot_in_work_ || observation->snapshot;
+void Cluster::start(std::shared_ptr<const Observation> observation, TimePoint now) {
+  in_work_ = std::move(observation);
+  snapshot_in_work_ = snapshot_in_work_ || in_work_->snapshot;
   last_observation_ = now;
-  publisher_.begin(observation, now);
+  publisher_->begin(in_work_.get(), now);
+}
+
+void Cluster::start_next(TimePoint now) {
+  auto next = std::move(waiting_.front());
+  waiting_.pop_front();
+  start(std::move(next), now);
 }
 
 ClusterDelta Cluster::on_timer(TimePoint now, WallTime wall) {
-  return loop_back(publisher_.on_timer(now, wall));
+  liveness_.on_timer(now);
+  ClusterDelta down = view_.set_down(liveness_.down());
+  std::vector<RecordWrite> writes;
+  if (leading()) {
+    if (!adoption_) writes = publisher_->on_timer(now, wall);
+  } else {
+    if (settled_at_ && now >= *settled_at_) {
+      settled_at_.reset();
+      complete_ = true;
+    }
+    if (drop_at_ && now >= *drop_at_) {
+      drop_at_.reset();
+      writes = unconfirmed_.drop();
+    }
+  }
+  ClusterDelta delta = loop_back(std::move(writes));
+  join_changes(down.tasks, std::move(delta.tasks), [](const Task& t) { return key_of(t); });
+  delta.tasks = std::move(down.tasks);
+  return delta;
 }
 
 std::optional<TimePoint> Cluster::next_deadline() const {
-  return publisher_.next_deadline();
+  std::optional<TimePoint> first = liveness_.next_deadline();
+  const auto consider = [&first](std::optional<TimePoint> deadline) {
+    if (deadline && (!first || *deadline < *first)) first = deadline;
+  };
+  consider(settled_at_);
+  consider(drop_at_);
+  if (leading() && !adoption_) consider(publisher_->next_deadline());
+  return first;
 }
 
-/// The seam: where gossip carries the writes to every node, and what it hears to the view.
-ClusterDelta Cluster::loop_back(const std::vector<RecordWrite>& writes) {
-  ClusterDelta delta = view_.apply(writes);
-  if (!busy()) {
+/// The seam: what this node writes goes to its own view, and to the others by take_writes().
+ClusterDelta Cluster::loop_back(std::vector<RecordWrite> writes) {
+  if (leading() && !adoption_ && !publisher_->busy()) {
     observed_ = observed_ || snapshot_in_work_;
     snapshot_in_work_ = false;
     in_work_.reset();
     // A snapshot taken while the master recovers lacks what has not come back: not yet complete.
-    if (observed_ && !publisher_.recovering()) complete_ = true;
+    if (observed_ && !publisher_->recovering()) complete_ = true;
   }
+  ClusterDelta delta = view_.apply(writes);
+  if (leading() && options_.replicated) {
+    mark_complete(writes);
+    append(writes_, std::move(writes));
+  }
+  return finish(std::move(delta));
+}
+
+void Cluster::mark_complete(std::vector<RecordWrite>& writes) {
+  if (!complete_ || !observed_ || busy()) return;
+  const CompleteRecord now{view_.agents().size()};
+  if (view_.complete_record() == now) return;
+  auto encoded = encode(now);
+  if (!encoded) return;
+  writes.push_back({{ShardKind::masters, {}}, complete_key(), std::move(*encoded)});
+  view_.apply({&writes.back(), 1});
+}
+
+ClusterDelta Cluster::finish(ClusterDelta delta) {
   delta.complete = complete_;
   return delta;
 }
 
+// ---- the saved state -------------------------------------------------------------------------
+
 std::vector<std::byte> Cluster::save() const {
   SaveJob job;
-  job.collect(*this, std::numeric_limits<std::size_t>::max());
+  job.collect(*this, kAll);
   return job.write();
 }
 
@@ -205,43 +301,45 @@ Result<ClusterDelta, DecodeError> Cluster::restore(std::span<const std::byte> by
     problems_.push_back({"record", "the saved state",
                          std::to_string(loaded->unreadable) + " records could not be read"});
   }
-  auto corrections = publisher_.adopt(loaded->writes, now, wall);
-  std::move(corrections.begin(), corrections.end(), std::back_inserter(loaded->writes));
   complete_ = complete_ || loaded->complete;
-  return loop_back(loaded->writes);
+  if (leading()) {
+    append(loaded->writes, publisher_->adopt(loaded->writes, now, wall));
+    return loop_back(std::move(loaded->writes));
+  }
+  ClusterDelta delta = finish(view_.apply(loaded->writes));
+  unconfirmed_ = Unconfirmed{all_names()};
+  return delta;
 }
 
 const ClusterView& Cluster::view() const noexcept {
   return view_;
 }
 
-const std::map<VipName, VipRecord>& Cluster::vip_records() const noexcept {
-  return publisher_.vips().records();
-}
-
 Cluster::Status Cluster::status(TimePoint) const {
   Status status;
   status.complete = complete_;
   status.observed = observed_;
-  status.recovering = publisher_.recovering();
-  status.held_tasks = publisher_.held_tasks().size();
-  status.held_agents = publisher_.held_agents().size();
-  status.held_frameworks = publisher_.held_frameworks().size();
-  for (const auto since : {publisher_.held_tasks().since(), publisher_.held_agents().since(),
-                           publisher_.held_frameworks().since()}) {
+  status.waiting_tasks = view_.waiting().size();
+  for (const auto& [name, record] : view_.vip_records()) {
+    status.unused_vips += record.unused_since_seconds ? 1U : 0U;
+  }
+  status.last_observation = last_observation_;
+  if (!leading()) return status;
+  status.recovering = publisher_->recovering();
+  status.held_tasks = publisher_->held_tasks().size();
+  status.held_agents = publisher_->held_agents().size();
+  status.held_frameworks = publisher_->held_frameworks().size();
+  for (const auto since : {publisher_->held_tasks().since(), publisher_->held_agents().since(),
+                           publisher_->held_frameworks().since()}) {
     if (since && (!status.held_since || *since < *status.held_since)) status.held_since = since;
   }
-  status.waiting_tasks = view_.waiting().size();
-  status.unused_vips = publisher_.vips().unused();
-  status.last_observation = last_observation_;
   return status;
 }
 
 std::vector<Problem> Cluster::take_problems() {
   std::vector<Problem> all = std::exchange(problems_, {});
-  for (auto& list : {publisher_.take_problems(), view_.take_problems()}) {
-    all.insert(all.end(), list.begin(), list.end());
-  }
+  append(all, view_.take_problems());
+  if (leading()) append(all, publisher_->take_problems());
   return all;
 }
 

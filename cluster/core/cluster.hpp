@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -9,13 +10,16 @@
 #include <vector>
 
 #include "base/cluster_delta.hpp"
+#include "base/member.hpp"
 #include "base/observation.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "cluster/core/cluster_view.hpp"
 #include "cluster/core/hold_down.hpp"
+#include "cluster/core/liveness.hpp"
 #include "cluster/core/publisher.hpp"
 #include "cluster/core/records.hpp"
+#include "cluster/core/unconfirmed.hpp"
 #include "cluster/core/vip_allocator.hpp"
 
 namespace muster::cluster {
@@ -26,7 +30,13 @@ struct ClusterOptions {
   HoldDownOptions hold_down;
   VipOptions vips;
   std::size_t max_tasks = kMaxTasks;
+  /// Others hold the same records: the node begins as a follower (see lead()), and what it writes
+  /// as a publisher waits in take_writes(). False: it observes for itself alone.
+  bool replicated = false;
 };
+
+/// Observations waiting while another is worked off; beyond, the work is finished in one go.
+inline constexpr std::size_t kMaxWaitingObservations = 4096;
 
 class Cluster;
 
@@ -50,28 +60,52 @@ class SaveJob {
   std::vector<VipRecord> vips_;
 };
 
-/// The cluster as a node sees it that observes Mesos for itself: what was observed becomes
-/// records (Publisher), records become the view (ClusterView), and what changed in the view goes
-/// to whoever serves it. Gossip will carry the records between the two; here they loop back.
+/// The cluster as this node sees it: what a publisher observed becomes records (Publisher),
+/// records become the view (ClusterView), and what changed in the view goes to whoever serves it.
+/// Where others hold the same records, one node leads, which is to say publishes, and the rest
+/// follow: replicate() brings what it wrote.
 ///
 /// Sans-io: time is passed in, `now` never goes backwards. Not thread-safe, but bound to no
 /// thread: one at a time. The deltas' values are shared and immutable.
 class Cluster {
  public:
   using WallTime = std::chrono::system_clock::time_point;
+  /// After a complete state is there, the last pieces of it may still be on their way.
+  static constexpr Duration kSettle{200};
+  static constexpr Duration kDropUnconfirmed{2'000};
 
   explicit Cluster(ClusterOptions options = {});
 
+  /// This node publishes from now on: what it knows is adopted, in slices by advance(), before
+  /// the first observation; all of it comes out of take_writes() too, because the others may
+  /// lack some. To be called when an observation, a snapshot, is at hand. Must be following.
+  void lead();
+  /// Another publishes: whatever is in work is dropped, and what this node wrote last has to be
+  /// confirmed: give replicate() everything that is replicated. Returns what is no longer needed;
+  /// at 100,000 tasks its destruction takes tens of milliseconds.
+  std::shared_ptr<void> follow();
+  bool leading() const noexcept { return publisher_ != nullptr; }
+
+  /// What replication brought. While leading, what differs from this node's own is set right
+  /// (take_writes()), but for what it did not know when it took over.
+  ClusterDelta replicate(std::span<const RecordWrite>, TimePoint now);
+  /// What this node has published since the last call. Only with ClusterOptions::replicated.
+  std::vector<RecordWrite> take_writes();
+
+  /// The members whose status or profile changed. Their hosts' tasks change with them.
+  ClusterDelta set_members(std::span<const Member>, TimePoint now);
+  const Liveness& liveness() const noexcept { return liveness_; }
+
   /// Takes an observation whole and returns what changed. For events, and for snapshots where it
-  /// may take its time (about a second of CPU for the first one of 100,000 tasks).
+  /// may take its time (about a second of CPU for the first one of 100,000 tasks). While busy()
+  /// it has to wait, and nothing is returned. A follower takes none: nothing happens.
   ClusterDelta observe(const Observation&, TimePoint now, WallTime wall);
 
-  /// The same in slices. begin() takes it on (finishing first what is still being worked on, if
-  /// there is anything; that delta is returned); advance() works off about `records` records (10 to
-  /// 20 us each) and returns what they changed; to be called until !busy(). observe(), on_timer(),
-  /// view() and status() may come in between; each delta holds true by itself, and a complete
-  /// first snapshot is `complete` with its last one. Whoever keeps a reference of its own
-  /// decides where the observation is destroyed: some 60 ms at 100,000 tasks.
+  /// The same in slices. begin() takes it on; advance() works off about `records` records (10 to
+  /// 20 us each) and returns what they changed; to be called until !busy(). Anything else may come
+  /// in between; each delta holds true by itself, and a complete first snapshot is `complete` with
+  /// its last one. A further snapshot takes the place of all that waits. Whoever keeps a reference
+  /// of its own decides where the observation is destroyed: some 60 ms at 100,000 tasks.
   ClusterDelta begin(std::shared_ptr<const Observation>, TimePoint now, WallTime wall);
   ClusterDelta advance(std::size_t records, TimePoint now, WallTime wall);
   bool busy() const noexcept;
@@ -90,9 +124,6 @@ class Cluster {
                                             WallTime wall);
 
   const ClusterView& view() const noexcept;
-  /// The allocations with what the view leaves out: since when, and unused since when.
-  const std::map<VipName, VipRecord>& vip_records() const noexcept;
-
   struct Status {
     bool complete = false;    // a complete snapshot was seen, or a state restored
     bool observed = false;    // a complete snapshot was seen since the start
@@ -111,12 +142,32 @@ class Cluster {
   std::vector<Problem> take_problems();
 
  private:
-  void start(const Observation*, TimePoint now);
-  ClusterDelta loop_back(const std::vector<RecordWrite>& writes);
+  void start(std::shared_ptr<const Observation>, TimePoint now);
+  void start_next(TimePoint now);
+  std::vector<RecordWrite> adopt_slice(std::size_t records, TimePoint now, WallTime wall);
+  ClusterDelta loop_back(std::vector<RecordWrite> writes);
+  ClusterDelta finish(ClusterDelta);
+  void mark_complete(std::vector<RecordWrite>& writes);
+  void watch_completeness(TimePoint now);
+  std::vector<Unconfirmed::Name> all_names() const;
 
-  Publisher publisher_;
+  /// Where the adoption of what is known has got to.
+  struct Adoption {
+    bool owners = false;
+    std::optional<TaskKey> from;
+  };
+
+  ClusterOptions options_;
+  std::unique_ptr<Publisher> publisher_;  // null: following
+  std::optional<Adoption> adoption_;
   ClusterView view_;
-  std::shared_ptr<const Observation> in_work_;  // what begin() was given
+  Liveness liveness_;
+  Unconfirmed unconfirmed_;
+  std::optional<TimePoint> settled_at_;  // following: when the state seen to be complete counts
+  std::optional<TimePoint> drop_at_;
+  std::vector<RecordWrite> writes_;
+  std::shared_ptr<const Observation> in_work_;
+  std::deque<std::shared_ptr<const Observation>> waiting_;
   bool snapshot_in_work_ = false;
   bool complete_ = false;
   bool observed_ = false;

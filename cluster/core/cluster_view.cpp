@@ -1,5 +1,6 @@
 #include "cluster/core/cluster_view.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace muster::cluster {
@@ -89,6 +90,8 @@ void ClusterView::apply_one(const RecordWrite& write, Batch& batch) {
       return apply_master(write, batch);
     case RecordKind::vip:
       return apply_vip(write, batch);
+    case RecordKind::complete:
+      return apply_complete(write);
   }
   // A kind of a later version: not ours to judge.
 }
@@ -188,6 +191,7 @@ void ClusterView::apply_vip(const RecordWrite& write, Batch& batch) {
   if (!write.value) {
     batch.vips.note(name);
     vips_.erase(name);
+    vip_records_.erase(name);
     return;
   }
   auto record = decode_vip(write.key, *write.value);
@@ -196,7 +200,73 @@ void ClusterView::apply_vip(const RecordWrite& write, Batch& batch) {
     return refuse(write, DecodeError::too_long);
   }
   batch.vips.note(name);
-  vips_[name] = std::make_shared<const VipAllocation>(std::move(record->allocation));
+  vips_[name] = std::make_shared<const VipAllocation>(record->allocation);
+  vip_records_.insert_or_assign(name, std::move(*record));
+}
+
+void ClusterView::apply_complete(const RecordWrite& write) {
+  if (write.shard.kind != ShardKind::masters) return refuse(write, DecodeError::bad_kind);
+  if (!write.value) {
+    complete_record_.reset();
+    return;
+  }
+  const auto record = decode_complete(write.key, *write.value);
+  if (!record) return refuse(write, record.error());
+  complete_record_ = *record;
+}
+
+bool ClusterView::is_down(const Agent& agent) const {
+  if (down_.empty()) return false;
+  return down_.agents.contains(agent.id) ||
+         std::any_of(agent.addresses.begin(), agent.addresses.end(),
+                     [this](const IpAddress& at) { return down_.addresses.contains(at); });
+}
+
+ClusterDelta ClusterView::set_down(const DownHosts& down) {
+  ClusterDelta delta;
+  if (down == down_) return delta;
+  std::set<AgentId> before;
+  for (const auto& [id, agent] : agents_) {
+    if (is_down(*agent)) before.insert(id);
+  }
+  down_ = down;
+  Batch batch{*this};
+  for (const auto& [id, agent] : agents_) {
+    if (is_down(*agent) == before.contains(id)) continue;
+    const auto tasks = of_agent_.find(id);
+    if (tasks == of_agent_.end()) continue;
+    const std::vector<const TaskKey*> keys{tasks->second.begin(), tasks->second.end()};
+    for (const TaskKey* key : keys) join_again(*key, batch);
+  }
+  batch.tasks.finish(delta.tasks);
+  return delta;
+}
+
+RecordWrite ClusterView::read(const ShardId& shard, const RecordKey& key) const {
+  RecordWrite write{shard, key, std::nullopt};
+  const auto put = [&write](auto encoded) {
+    if (encoded) write.value = std::move(*encoded);
+  };
+  const bool of_agent = shard.kind == ShardKind::agent;
+  if (key.kind == RecordKind::task && of_agent) {
+    const auto parsed = parse_task_key(key);
+    const auto found = parsed ? any_task(*parsed) : nullptr;
+    if (found && found->agent_id == shard.agent) put(encode(*found));
+  } else if (key.kind == RecordKind::agent && shard == ShardId{ShardKind::agent, AgentId{key.id}}) {
+    if (const auto found = agent(AgentId{key.id})) put(encode(*found));
+  } else if (key.kind == RecordKind::framework && shard.kind == ShardKind::frameworks) {
+    if (const auto found = framework(FrameworkId{key.id})) put(encode(*found));
+  } else if (key.kind == RecordKind::vip && shard.kind == ShardKind::vips) {
+    const auto found = vip_records_.find(VipName{key.id});
+    if (found != vip_records_.end()) put(encode(found->second));
+  } else if (key.kind == RecordKind::master && shard.kind == ShardKind::masters) {
+    const auto endpoint = Endpoint::parse(key.id);
+    const auto found = endpoint ? find_or_null(masters_, *endpoint) : nullptr;
+    if (found) put(encode(*found));
+  } else if (key == complete_key() && shard.kind == ShardKind::masters) {
+    if (complete_record_) put(encode(*complete_record_));
+  }
+  return write;
 }
 
 void ClusterView::put_task(Task task, Batch& batch) {
@@ -206,6 +276,7 @@ void ClusterView::put_task(Task task, Batch& batch) {
   const bool whole = agent != agents_.end() && framework != frameworks_.end();
   if (whole) {
     task.agent_addresses = agent->second->addresses;
+    task.host_down = is_down(*agent->second);
     task.framework_name = framework->second->name;
   }
   Tasks& to = whole ? tasks_ : waiting_;

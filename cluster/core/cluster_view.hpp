@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -11,6 +12,7 @@
 #include "base/cluster_delta.hpp"
 #include "base/observation.hpp"
 #include "base/task.hpp"
+#include "cluster/core/liveness.hpp"
 #include "cluster/core/records.hpp"
 
 namespace muster::cluster {
@@ -34,11 +36,22 @@ class ClusterView {
   /// that cannot be read is a Problem and changes nothing; an unknown kind is ignored.
   ClusterDelta apply(std::span<const RecordWrite> writes);
 
+  /// Marks the tasks on these hosts, and no others, as Task::host_down.
+  ClusterDelta set_down(const DownHosts&);
+
   const Tasks& tasks() const noexcept { return tasks_; }
   const Agents& agents() const noexcept { return agents_; }
   const Frameworks& frameworks() const noexcept { return frameworks_; }
   const Masters& masters() const noexcept { return masters_; }
   const Vips& vips() const noexcept { return vips_; }
+
+  /// The allocations with what vips() leaves out: since when, and unused since when.
+  const std::map<VipName, VipRecord>& vip_records() const noexcept { return vip_records_; }
+  /// Set once a publisher had a complete state; see CompleteRecord.
+  const std::optional<CompleteRecord>& complete_record() const noexcept { return complete_record_; }
+
+  /// What a write with this shard and key would say now; no value: it is not there.
+  RecordWrite read(const ShardId&, const RecordKey&) const;
 
   /// Null: not there (or waiting).
   std::shared_ptr<const Task> task(const TaskKey&) const;
@@ -63,6 +76,8 @@ class ClusterView {
   void apply_framework(const RecordWrite&, Batch&);
   void apply_master(const RecordWrite&, Batch&);
   void apply_vip(const RecordWrite&, Batch&);
+  void apply_complete(const RecordWrite&);
+  bool is_down(const Agent&) const;
   void put_task(Task, Batch&);
   void remove_task(const TaskKey&, Batch&);
   void join_again(const TaskKey&, Batch&);
@@ -78,6 +93,9 @@ class ClusterView {
   Frameworks frameworks_;
   Masters masters_;
   Vips vips_;
+  std::map<VipName, VipRecord> vip_records_;
+  std::optional<CompleteRecord> complete_record_;
+  DownHosts down_;
   std::vector<Problem> problems_;
 };
 

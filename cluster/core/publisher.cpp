@@ -411,9 +411,17 @@ void Publisher::write_vips(const std::vector<VipAllocator::Changed>& changed, Wr
 std::vector<RecordWrite> Publisher::adopt(std::span<const RecordWrite> writes, TimePoint now,
                                           WallTime wall) {
   MUSTER_ASSERT(!busy());
+  adopt_some(writes);
+  return settle(now, wall);
+}
+
+void Publisher::adopt_some(std::span<const RecordWrite> writes) {
   for (const RecordWrite& write : writes) {
     if (write.value) adopt_one(write);
   }
+}
+
+std::vector<RecordWrite> Publisher::settle(TimePoint now, WallTime wall) {
   Writes out;
   last_now_ = now;
   last_wall_seconds_ = unix_seconds(wall);
@@ -444,6 +452,8 @@ void Publisher::adopt_one(const RecordWrite& write) {
       return;
     case RecordKind::vip:
       if (const auto record = decode_vip(write.key, value)) vips_.adopt(*record);
+      return;
+    case RecordKind::complete:
       return;
     case RecordKind::task:
       break;

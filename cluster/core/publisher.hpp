@@ -37,6 +37,9 @@ class Publisher {
   /// Records that are published already: a restored state, or what an earlier publisher wrote.
   /// Returns what has to be corrected in it. Records it cannot read are ignored.
   std::vector<RecordWrite> adopt(std::span<const RecordWrite>, TimePoint now, WallTime wall);
+  /// The same piece by piece; what has to be corrected is in what settle() returns.
+  void adopt_some(std::span<const RecordWrite>);
+  std::vector<RecordWrite> settle(TimePoint now, WallTime wall);
 
   /// Starts on an observation, which must stay until !busy(). Must not be busy.
   void begin(const Observation*, TimePoint now);

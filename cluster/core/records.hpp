@@ -58,12 +58,19 @@ struct ShardId {
 };
 
 /// Values above the last are kinds of a later version: carried, not understood.
-enum class RecordKind : std::uint8_t { agent = 1, task = 2, framework = 3, master = 4, vip = 5 };
+enum class RecordKind : std::uint8_t {
+  agent = 1,
+  task = 2,
+  framework = 3,
+  master = 4,
+  vip = 5,
+  complete = 6,
+};
 
 struct RecordKey {
   RecordKind kind = RecordKind::task;
   /// Framework id, NUL, task id of a task; the id of an agent or framework; the canonical name of
-  /// a VIP; `address:port` of a master.
+  /// a VIP; `address:port` of a master; "complete".
   std::string id;
   friend auto operator<=>(const RecordKey&, const RecordKey&) = default;
 };
@@ -86,6 +93,13 @@ struct VipRecord {
   friend auto operator<=>(const VipRecord&, const VipRecord&) = default;
 };
 
+/// That a complete state of the cluster has been written, and how many agents a reader must know
+/// before its own is complete too (an agent's shard comes whole). One, in shard `masters`.
+struct CompleteRecord {
+  std::uint64_t agents = 0;
+  friend auto operator<=>(const CompleteRecord&, const CompleteRecord&) = default;
+};
+
 ShardId shard_of(const Task&);
 ShardId shard_of(const Agent&);
 RecordKey record_key(const TaskKey&);
@@ -93,7 +107,16 @@ RecordKey record_key(const AgentId&);
 RecordKey record_key(const FrameworkId&);
 RecordKey record_key(const Endpoint& master);
 RecordKey record_key(const VipName&);
+RecordKey complete_key();
 std::optional<TaskKey> parse_task_key(const RecordKey&);
+
+/// For who carries records without understanding them: octets, different for what differs. What
+/// parse_write() is given comes from another node, perhaps of a later version; errors: bad_kind
+/// (a shard this version does not know), bad_key, too_long.
+std::string to_octets(const ShardId&);
+std::string to_octets(const RecordKey&);
+Result<RecordWrite, DecodeError> parse_write(std::string_view shard, std::string_view key,
+                                             std::optional<std::vector<std::byte>> value);
 
 /// Value bytes. What stands in the key is not repeated; what stands in another record
 /// (framework_name, agent_addresses of a task) is not in this one. Field numbers never change
@@ -104,6 +127,7 @@ Result<std::vector<std::byte>, DecodeError> encode(const Agent&);
 Result<std::vector<std::byte>, DecodeError> encode(const Framework&);
 Result<std::vector<std::byte>, DecodeError> encode(const Master&);
 Result<std::vector<std::byte>, DecodeError> encode(const VipRecord&);
+Result<std::vector<std::byte>, DecodeError> encode(const CompleteRecord&);
 
 /// The task comes without framework_name and agent_addresses.
 Result<Task, DecodeError> decode_task(const ShardId&, const RecordKey&, std::span<const std::byte>);
@@ -111,6 +135,7 @@ Result<Agent, DecodeError> decode_agent(const RecordKey&, std::span<const std::b
 Result<Framework, DecodeError> decode_framework(const RecordKey&, std::span<const std::byte>);
 Result<Master, DecodeError> decode_master(const RecordKey&, std::span<const std::byte>);
 Result<VipRecord, DecodeError> decode_vip(const RecordKey&, std::span<const std::byte>);
+Result<CompleteRecord, DecodeError> decode_complete(const RecordKey&, std::span<const std::byte>);
 
 /// A whole write as it travels and lies on disk: shard, key, value.
 void encode(ByteWriter&, const RecordWrite&);

@@ -21,6 +21,7 @@ Gossip::Gossip(GossipOptions options, Sealer& sealer, Rng rng, TimePoint now)
   table_.apply({options_.self, options_.epoch, 0, MemberStatus::alive},
                std::make_shared<const Profile>(options_.profile), now);
   next_knock_ = now;
+  agreed_at_ = now;
   next_sweep_ = now + kSweep;
   // The seeds are asked again from time to time, or two islands that share them never meet.
   next_seed_knock_ = now + Duration{5'000 + rng_.below(5'000)};
@@ -63,6 +64,7 @@ void Gossip::on_datagram(const Endpoint& from, std::span<const std::byte> bytes,
     } else {
       ++stats_.malformed;
     }
+    if (const auto echo = monitor_.take_echo()) fx.echoes.push_back(*echo);
   }
   tell_the_dead(received->from, from, now);
   finish(now, fx);
@@ -76,7 +78,7 @@ void Gossip::dispatch(const NodeUid& from, const Endpoint& at, Message&& message
     const Endpoint& at;
     TimePoint now;
     Effects& fx;
-    void operator()(const Heartbeat& m) const { g.on_heartbeat(from, at, m, now); }
+    void operator()(const Heartbeat& m) const { g.on_heartbeat(from, at, m, now, fx); }
     void operator()(const Subscribe& m) const {
       g.monitor_.on_subscribe(from, at, m, g.root(), now, g.out_);
     }
@@ -134,9 +136,11 @@ void Gossip::on_timer(TimePoint now, Effects& fx) {
     jury_.expire(now);
     judge_all_ = jury_.accused() > 0;
     table_.forget(now - options_.timing.forget);
+    shards_.sweep(now, now - options_.timing.forget_empty);
     std::erase_if(told_, [&](const auto& t) { return now - t.second > Duration{2'000}; });
     expire_streams(now, fx);
   }
+  if (shards_.restamping() && now >= next_restamp_) restamp(now);
   start_sync(now, fx);
   finish(now, fx);
 }
@@ -160,6 +164,7 @@ TimePoint Gossip::next_deadline() const {
   TimePoint at = std::min({monitor_.next_deadline(), next_knock_, next_sweep_});
   if (judge_all_) at = std::min(at, next_judgement_);
   if (refute_at_) at = std::min(at, *refute_at_);
+  if (shards_.restamping()) at = std::min(at, next_restamp_);
   for (const auto& [uid, inquiry] : inquiries_) at = std::min(at, inquiry.until);
   if (!client_ && (want_all_ || !wanted_.empty())) at = std::min(at, next_pull_);
   at = std::min(at, news_.next_deadline(options_.timing.spread_gap).value_or(at));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -64,8 +65,11 @@ struct Effects {
   std::vector<MemberChange> members;
   std::vector<RecordWrite> records;  // replicated content that changed, in order
   std::vector<StreamAction> streams;
-  std::optional<std::uint32_t> epoch;  // to be kept on disk before the next start
-  bool superseded = false;             // another publishes under a higher term: stop
+  std::optional<std::uint32_t> epoch;            // to be kept on disk before the next start
+  bool superseded = false;                       // another publishes under a higher term: stop
+  std::vector<std::chrono::nanoseconds> echoes;  // round trips to subjects
+  /// How long this node and all it heard had not held the same, once they did again.
+  std::vector<std::chrono::nanoseconds> repaired;
 };
 
 struct GossipStats {
@@ -109,7 +113,8 @@ class Gossip {
 
   /// Says goodbye. The shell sends what comes out, and stops.
   void leave(TimePoint now, Effects&);
-  void set_seeds(std::vector<Endpoint> seeds) { options_.seeds = std::move(seeds); }
+  /// Others than before are asked at once, where this node is alone.
+  void set_seeds(std::vector<Endpoint> seeds, TimePoint now);
   void set_profile(Profile profile, TimePoint now, Effects&);
 
   Term begin_publishing(std::vector<std::string> prefixes, TimePoint now, Effects&);
@@ -130,6 +135,11 @@ class Gossip {
   bool conflicted() const noexcept { return conflicted_; }
   bool isolated(TimePoint now) const { return monitor_.isolated(now); }
   bool joined() const noexcept { return table_.alive() > 1; }
+  /// Since a heartbeat last showed that another node holds exactly what this one does: of all
+  /// members and shards. 0 while it is alone.
+  std::chrono::nanoseconds state_age(TimePoint now) const noexcept {
+    return joined() ? now - agreed_at_ : std::chrono::nanoseconds{0};
+  }
 
  private:
   struct Inquiry {
@@ -174,7 +184,8 @@ class Gossip {
 
   // gossip_repair.cpp
   void on_join(const NodeUid& from, const Endpoint& at, const Join&, TimePoint now, Effects&);
-  void on_heartbeat(const NodeUid& from, const Endpoint& at, const Heartbeat&, TimePoint now);
+  void on_heartbeat(const NodeUid& from, const Endpoint& at, const Heartbeat&, TimePoint now,
+                    Effects&);
   void on_digest(const Endpoint& at, const Digest&, TimePoint now);
   void on_entries(const NodeUid& from, const Endpoint& at, const Entries&, TimePoint now, Effects&);
   void on_want(const Endpoint& at, const Want&);
@@ -185,6 +196,7 @@ class Gossip {
   void ask_digest(const Endpoint& at, TimePoint now);
 
   // gossip_shards.cpp
+  void restamp(TimePoint now);
   void spread(const std::vector<ShardDelta>&, const NodeUid& from);
   void on_delta(const NodeUid& from, const Endpoint& at, ShardDelta&&, TimePoint now);
   void on_announce(const Endpoint& at, const ShardAnnounce&, TimePoint now);
@@ -230,7 +242,10 @@ class Gossip {
   TimePoint next_digest_{};
   std::uint32_t foreign_root_ = 0;
   TimePoint foreign_root_since_{};
+  TimePoint agreed_at_{};
+  bool disagreed_ = false;  // with somebody, since then
 
+  TimePoint next_restamp_{};
   bool want_all_ = false;
   std::map<std::string, Endpoint> wanted_;  // shards to pull, and from whom
   std::optional<Endpoint> pull_from_;

@@ -19,6 +19,14 @@ constexpr std::size_t kMaxShardEntries = 64;
 
 }  // namespace
 
+void Gossip::set_seeds(std::vector<Endpoint> seeds, TimePoint now) {
+  if (seeds == options_.seeds) return;
+  options_.seeds = std::move(seeds);
+  if (joined()) return;
+  next_knock_ = now;
+  knock_gap_ = kFirstKnock;
+}
+
 void Gossip::knock(TimePoint now) {
   const MemberRecord me{self(), table_.find(options_.self)->profile};
   const auto random_seed = [&]() -> const Endpoint& {
@@ -64,9 +72,15 @@ void Gossip::on_join(const NodeUid& from, const Endpoint& at, const Join& join, 
 }
 
 void Gossip::on_heartbeat(const NodeUid& from, const Endpoint& at, const Heartbeat& heartbeat,
-                          TimePoint now) {
+                          TimePoint now, Effects& fx) {
   monitor_.on_heartbeat(from, now);
-  if (heartbeat.root == root()) return;
+  if (heartbeat.root == root()) {
+    if (disagreed_) fx.repaired.push_back(now - agreed_at_);
+    disagreed_ = false;
+    agreed_at_ = now;
+    return;
+  }
+  disagreed_ = true;
   const bool newcomer = table_.alive() <= 2;
   if (heartbeat.root != foreign_root_) {
     // Changing all the time is what a busy cluster's roots do; but not for ever.
@@ -122,6 +136,8 @@ void Gossip::send_shard_entries(const Endpoint& at, const Digest& digest) {
   for (const auto& [id, shard] : shards_.shards()) {
     const std::size_t bucket = ShardStore::bucket(id);
     if (digest.shards[bucket] == shards_.buckets()[bucket]) continue;
+    // Who still holds what we know to be empty names it when we ask, and is told then.
+    if (shard.records.empty()) continue;
     // A newcomer, or one long away: it is better served by a stream, at once.
     if (sent >= kMaxShardEntries || all_empty) {
       entries.more_shards = true;

@@ -7,7 +7,8 @@
 namespace muster::gossip {
 namespace {
 
-constexpr std::size_t kMaxChain = 8;  // deltas given in datagrams; longer: a stream
+constexpr std::size_t kMaxChain = 8;         // deltas given in datagrams; longer: a stream
+constexpr std::size_t kRestampAtOnce = 512;  // well below kMaxNews, and a millisecond's work
 constexpr Duration kPullGap{20};
 constexpr Duration kPullRetry{250};
 constexpr Duration kStreamIdle{10'000};
@@ -19,11 +20,17 @@ bool fits(const std::vector<std::byte>& item) {
 }  // namespace
 
 Term Gossip::begin_publishing(std::vector<std::string> prefixes, TimePoint now, Effects& fx) {
-  std::vector<ShardDelta> deltas;
-  const Term term = shards_.take_over(options_.self, std::move(prefixes), deltas);
-  spread(deltas, options_.self);
+  const Term term = shards_.take_over(options_.self, self().epoch, std::move(prefixes));
+  restamp(now);
   finish(now, fx);
   return term;
+}
+
+void Gossip::restamp(TimePoint now) {
+  std::vector<ShardDelta> deltas;
+  shards_.restamp_some(kRestampAtOnce, deltas);
+  next_restamp_ = now + options_.timing.spread_gap;
+  spread(deltas, options_.self);
 }
 
 void Gossip::publish(std::vector<RecordWrite> writes, TimePoint now, Effects& fx) {
@@ -50,10 +57,10 @@ void Gossip::spread(const std::vector<ShardDelta>& deltas, const NodeUid& from) 
 
 void Gossip::on_delta(const NodeUid& from, const Endpoint& at, ShardDelta&& delta, TimePoint) {
   std::vector<ShardDelta> restamp;
-  switch (shards_.apply(delta, restamp)) {
+  const auto applied = shards_.apply(delta, restamp);
+  switch (applied) {
     case ShardStore::Applied::applied:
       spread({std::move(delta)}, from);
-      spread(restamp, options_.self);
       break;
     case ShardStore::Applied::needs_more: {
       const auto* mine = shards_.find(delta.shard);
@@ -69,15 +76,17 @@ void Gossip::on_delta(const NodeUid& from, const Endpoint& at, ShardDelta&& delt
     case ShardStore::Applied::full:
       break;
   }
+  spread(restamp, options_.self);
 }
 
 void Gossip::on_announce(const Endpoint& at, const ShardAnnounce& announce, TimePoint) {
   const auto* mine = shards_.find(announce.shard);
   const ShardHead head = mine == nullptr ? ShardHead{} : mine->head;
   if (announce.head <= head) return;
-  if (announce.head.content == head.content) {
-    // The same content under a new name needs no transfer.
-    on_delta(options_.self, at, {announce.shard, announce.head, head.content, {}}, {});
+  if (announce.head.content == head.content || announce.head.content == 0) {
+    // The same content under a new name, or none, needs no transfer.
+    const std::uint64_t base = announce.head.content == 0 ? 0 : head.content;
+    on_delta(options_.self, at, {announce.shard, announce.head, base, {}}, {});
     return;
   }
   pull(at, announce.shard);

@@ -16,6 +16,7 @@ Monitor::Monitor(const MemberTable& table, NodeUid self, const Timing& timing, R
   // A phase of its own: a cluster started at once does not beat at once.
   next_heartbeat_ =
       now + Duration{rng_.below(static_cast<std::uint64_t>(timing.heartbeat.count()))};
+  next_echo_ = now + Duration{1'000};
 }
 
 void Monitor::on_subscribe(const NodeUid& from, const Endpoint& at, const Subscribe& subscribe,
@@ -38,6 +39,10 @@ void Monitor::on_probe_ack(const NodeUid& from, const ProbeAck& ack, TimePoint n
       relay != relays_.end() && relay->second.target == from && ack.target == from) {
     out.send(relay->second.asker, ProbeAck{relay->second.nonce, from});
     relays_.erase(relay);
+  }
+  if (from == echo_from_ && ack.nonce == echo_nonce_) {
+    echo_took_ = now - echo_sent_;
+    echo_from_ = {};
   }
   if (ack.target == from) return;  // on_life has seen it
   const auto subject = subjects_.find(ack.target);
@@ -230,6 +235,22 @@ void Monitor::step(const NodeUid& uid, Subject& subject, TimePoint now, Outbox& 
   }
 }
 
+void Monitor::measure(TimePoint now, Outbox& out) {
+  if (now < next_echo_) return;
+  const auto period = static_cast<std::uint64_t>(timing_.echo.count());
+  next_echo_ = now + timing_.echo + Duration{rng_.below(period / 4 + 1)};
+  if (subjects_.empty()) return;
+  const auto at = static_cast<std::ptrdiff_t>(rng_.below(subjects_.size()));
+  const auto& [uid, subject] = *std::next(subjects_.begin(), at);
+  const auto* entry = table_.find(uid);
+  if (subject.phase != Phase::listening || entry == nullptr) return;
+  // A number of its own: the three probes of a burst share one, and say nothing about time.
+  echo_from_ = uid;
+  echo_nonce_ = static_cast<std::uint32_t>(rng_.next());
+  echo_sent_ = now;
+  out.send(entry->endpoint(), Probe{echo_nonce_, uid});
+}
+
 bool Monitor::holding_back(TimePoint now) const {
   return now < quiet_until_ || (majority_silent_ && now - majority_silent_since_ < timing_.quiet);
 }
@@ -243,6 +264,7 @@ bool Monitor::isolated(TimePoint now) const {
 void Monitor::on_timer(std::uint32_t root, TimePoint now, Outbox& out, std::vector<Alert>& alerts) {
   choose_subjects(now, out);
   beat(root, now, out);
+  measure(now, out);
   for (auto& [uid, subject] : subjects_) {
     if (now >= due(subject)) step(uid, subject, now, out, alerts);
   }
@@ -277,7 +299,7 @@ TimePoint Monitor::due(const Subject& subject) const {
 }
 
 TimePoint Monitor::next_deadline() const {
-  TimePoint at = next_heartbeat_;
+  TimePoint at = std::min(next_heartbeat_, next_echo_);
   for (const auto& [uid, subject] : subjects_) at = std::min(at, due(subject));
   return at;
 }

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/rng.hpp"
@@ -55,6 +57,10 @@ class Monitor {
   /// Nobody of several subjects can be heard: most likely it is this node that is cut off.
   bool isolated(TimePoint now) const;
   std::uint64_t verify_bursts() const noexcept { return bursts_; }
+  /// The round trip just measured, once.
+  std::optional<std::chrono::nanoseconds> take_echo() noexcept {
+    return std::exchange(echo_took_, std::nullopt);
+  }
   const std::map<NodeUid, Endpoint> subscribers_at() const;
 
  private:
@@ -89,6 +95,7 @@ class Monitor {
   void raise(const NodeUid&, Subject&, TimePoint now, std::vector<Alert>&);
   void alive_again(const NodeUid&, Subject&, TimePoint now);
   TimePoint due(const Subject&) const;
+  void measure(TimePoint now, Outbox&);
   bool holding_back(TimePoint now) const;
 
   const MemberTable& table_;
@@ -107,6 +114,11 @@ class Monitor {
   bool majority_silent_ = false;
   std::uint64_t alert_number_ = 0;
   std::uint64_t bursts_ = 0;
+  NodeUid echo_from_;  // nil: none is awaited
+  std::uint32_t echo_nonce_ = 0;
+  TimePoint echo_sent_{};
+  TimePoint next_echo_{};
+  std::optional<std::chrono::nanoseconds> echo_took_;
 };
 
 }  // namespace muster::gossip

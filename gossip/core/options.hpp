@@ -25,7 +25,9 @@ struct Timing {
   Duration repair_gap{100};     // between two digests asked for
   Duration inquiry{120};        // a verdict by hearsay waits so long for an answer
   Duration heal{1'000};         // between tries to reach the dead
-  Duration forget{24 * 3600 * 1000};
+  Duration echo{5'000};         // between round trips measured, each to one of the subjects
+  Duration forget{24 * 3600 * 1000};        // the dead
+  Duration forget_empty{24 * 3600 * 1000};  // shards whose last record went
 };
 
 inline constexpr std::size_t kFanout = 5;

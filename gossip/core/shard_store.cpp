@@ -39,18 +39,39 @@ ShardStore::Shard* ShardStore::open(const std::string& shard) {
   if (shards_.size() >= kMaxShards) return nullptr;
   Shard& fresh = shards_[shard];
   fresh.id_hash = hash_text(shard);
-  const std::uint64_t hash = head_hash(fresh.id_hash, fresh.head);
-  root_ += hash;
-  buckets_[fresh.id_hash % kBuckets] += static_cast<std::uint32_t>(hash);
   return &fresh;
 }
 
 void ShardStore::set_head(Shard& shard, const ShardHead& head) {
-  const std::uint64_t before = head_hash(shard.id_hash, shard.head);
-  const std::uint64_t after = head_hash(shard.id_hash, head);
-  root_ += after - before;
-  buckets_[shard.id_hash % kBuckets] += static_cast<std::uint32_t>(after - before);
   shard.head = head;
+  highest_version_ = std::max(highest_version_, head.version);
+  const std::uint64_t count = shard.records.empty() ? 0 : head_hash(shard.id_hash, head);
+  root_ += count - shard.counted;
+  buckets_[shard.id_hash % kBuckets] += static_cast<std::uint32_t>(count - shard.counted);
+  shard.counted = count;
+  if (!shard.records.empty()) shard.empty_since = {};
+}
+
+void ShardStore::sweep(TimePoint now, TimePoint until) {
+  std::vector<std::pair<TimePoint, std::string>> empty;
+  for (auto it = shards_.begin(); it != shards_.end();) {
+    Shard& shard = it->second;
+    if (!shard.records.empty()) {
+      ++it;
+      continue;
+    }
+    if (shard.empty_since == TimePoint{}) shard.empty_since = now;
+    if (shard.empty_since < until) {
+      it = shards_.erase(it);
+      continue;
+    }
+    empty.emplace_back(shard.empty_since, it->first);
+    ++it;
+  }
+  if (empty.size() <= kMaxEmptyShards) return;
+  std::sort(empty.begin(), empty.end());
+  empty.resize(empty.size() - kMaxEmptyShards);
+  for (const auto& [since, id] : empty) shards_.erase(id);
 }
 
 void ShardStore::remember(Shard& shard, const ShardDelta& delta) {
@@ -86,21 +107,44 @@ bool ShardStore::covers(const std::string& shard) const {
                      [&](const std::string& prefix) { return shard.starts_with(prefix); });
 }
 
-Term ShardStore::take_over(const NodeUid& self, std::vector<std::string> prefixes,
-                           std::vector<ShardDelta>& out) {
-  term_ = Term{++highest_counter_, self};
+Term ShardStore::take_over(const NodeUid& self, std::uint32_t epoch,
+                           std::vector<std::string> prefixes) {
+  highest_counter_ = std::max<std::uint64_t>(highest_counter_ + 1, epoch);
+  term_ = Term{highest_counter_, self};
   prefixes_ = std::move(prefixes);
   superseded_ = false;
-  for (auto& [id, shard] : shards_) {
-    if (covers(id)) restamp(id, shard, out);
-  }
+  restamp_after_.emplace();
   return *term_;
+}
+
+bool ShardStore::restamp_some(std::size_t limit, std::vector<ShardDelta>& out) {
+  if (!restamp_after_) return false;
+  auto it = shards_.upper_bound(*restamp_after_);
+  for (; it != shards_.end() && limit > 0; ++it, --limit) {
+    auto& [id, shard] = *it;
+    restamp_after_ = id;
+    if (!shard.records.empty() && shard.head.term < *term_ && covers(id)) restamp(id, shard, out);
+  }
+  if (it == shards_.end()) restamp_after_.reset();
+  return restamping();
+}
+
+bool ShardStore::written_and_forgotten(const std::string& id, const ShardHead& head) const {
+  // Under our term only we write: what we do not know, we have emptied and forgotten.
+  return term_ && head.term == *term_ && covers(id) && find(id) == nullptr;
+}
+
+void ShardStore::bury(const std::string& id, std::vector<ShardDelta>& out) {
+  Shard* shard = open(id);
+  if (shard == nullptr) return;
+  set_head(*shard, {*term_, ++highest_version_, 0});
+  out.push_back({id, shard->head, 0, {}});
 }
 
 void ShardStore::restamp(const std::string& id, Shard& shard, std::vector<ShardDelta>& out) {
   ShardHead head = shard.head;
   head.term = *term_;
-  ++head.version;
+  head.version = ++highest_version_;
   const ShardDelta delta{id, head, head.content, {}};
   set_head(shard, head);
   remember(shard, delta);
@@ -142,9 +186,9 @@ void ShardStore::publish(std::vector<RecordWrite> writes, std::vector<ShardDelta
       delta.ops.push_back(std::move(op));
     }
     const bool first = shard->head.term != *term_;
-    if (delta.ops.empty() && !first) continue;
+    if (delta.ops.empty() && (!first || shard->records.empty())) continue;
     delta.head.term = *term_;
-    delta.head.version = shard->head.version + 1;
+    delta.head.version = ++highest_version_;
     set_head(*shard, delta.head);
     remember(*shard, delta);
     out.push_back(std::move(delta));
@@ -153,8 +197,9 @@ void ShardStore::publish(std::vector<RecordWrite> writes, std::vector<ShardDelta
 
 void ShardStore::hear(const std::string& shard, const ShardHead& head) {
   highest_counter_ = std::max(highest_counter_, head.term.counter);
+  highest_version_ = std::max(highest_version_, head.version);
   if (term_ && covers(shard) && head.term > *term_) {
-    term_.reset();
+    stop_publishing();
     superseded_ = true;
   }
 }
@@ -167,7 +212,13 @@ ShardStore::Applied ShardStore::apply(const ShardDelta& delta, std::vector<Shard
   const ShardHead mine = known == nullptr ? ShardHead{} : known->head;
   hear(delta.shard, delta.head);
   if (delta.head <= mine) return Applied::stale;
+  if (written_and_forgotten(delta.shard, delta.head)) {
+    bury(delta.shard, stamps);
+    return Applied::stale;
+  }
   if (delta.base != mine.content) {
+    // Empty needs no way there.
+    if (delta.head.content == 0) return replace(delta.shard, delta.head, {}, stamps);
     // Another way to the same content: only the name on it is new.
     if (delta.head.content != mine.content) return Applied::needs_more;
     return apply({delta.shard, delta.head, mine.content, {}}, stamps);
@@ -201,6 +252,26 @@ ShardStore::Applied ShardStore::apply(const ShardDelta& delta, std::vector<Shard
   return Applied::applied;
 }
 
+// Both are sorted: one walk.
+void ShardStore::note_changes(const std::string& id, const Records& from, const Records& to) {
+  auto before = from.begin();
+  auto after = to.begin();
+  while (before != from.end() || after != to.end()) {
+    const bool gone = after == to.end() || (before != from.end() && before->first < after->first);
+    if (gone) {
+      changes_.push_back({id, before->first, std::nullopt});
+      ++before;
+      continue;
+    }
+    const bool fresh = before == from.end() || after->first < before->first;
+    if (fresh || before->second != after->second) {
+      changes_.push_back({id, after->first, after->second});
+    }
+    if (!fresh) ++before;
+    ++after;
+  }
+}
+
 ShardStore::Applied ShardStore::replace(const std::string& id, const ShardHead& head,
                                         Records records, std::vector<ShardDelta>& stamps) {
   std::uint64_t content = 0;
@@ -216,17 +287,13 @@ ShardStore::Applied ShardStore::replace(const std::string& id, const ShardHead& 
   hear(id, head);
   const Shard* known = find(id);
   if (known != nullptr && head <= known->head) return Applied::stale;
+  if (written_and_forgotten(id, head)) {
+    bury(id, stamps);
+    return Applied::stale;
+  }
   Shard* shard = open(id);
   if (shard == nullptr) return Applied::full;
-  for (const auto& [key, value] : shard->records) {
-    if (!records.contains(key)) changes_.push_back({id, key, std::nullopt});
-  }
-  for (const auto& [key, value] : records) {
-    const auto before = shard->records.find(key);
-    if (before == shard->records.end() || before->second != value) {
-      changes_.push_back({id, key, value});
-    }
-  }
+  note_changes(id, shard->records, records);
   records_ += records.size() - shard->records.size();
   shard->records = std::move(records);
   shard->bytes = bytes;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/time.hpp"
 #include "gossip/core/message.hpp"
 #include "gossip/core/shard_types.hpp"
 
@@ -18,11 +19,13 @@ namespace muster::gossip {
 
 inline constexpr std::size_t kMaxLogDeltas = 256;
 inline constexpr std::size_t kMaxLogBytes = 256 * 1024;  // of one shard
+inline constexpr std::size_t kMaxEmptyShards = 4096;     // remembered after their last record went
 
 /// All shards as this node holds them, and the writing of those it publishes.
 ///
 /// Invariant: a shard's head.content is the sum of its records' hashes; root_ and buckets_ are
-/// the sums over all heads.
+/// the sums over the heads of those that are not empty, so that who remembers an empty one longer
+/// differs in no hash, and forgetting needs no agreement.
 class ShardStore {
  public:
   using Records = std::map<std::string, std::vector<std::byte>>;
@@ -33,14 +36,22 @@ class ShardStore {
     std::deque<ShardDelta> log;  // each leads to the next; the last one to `head`
     std::size_t log_bytes = 0;
     std::uint64_t id_hash = 0;
+    std::uint64_t counted = 0;  // what root_ holds of it
+    TimePoint empty_since{};    // as sweep() found it
   };
   enum class Applied : std::uint8_t { applied, stale, needs_more, invalid, full };
 
   /// Begins to publish all shards whose ids start with one of `prefixes` ("" is all), under a
-  /// term above every one seen, and puts its name on what is there. Contents stay as they are.
-  Term take_over(const NodeUid& self, std::vector<std::string> prefixes,
-                 std::vector<ShardDelta>& out);
-  void stop_publishing() noexcept { term_.reset(); }
+  /// term above every one seen and of no earlier boot: `epoch` is this one's. restamp_some() then
+  /// puts its name on what is there. Contents stay as they are.
+  Term take_over(const NodeUid& self, std::uint32_t epoch, std::vector<std::string> prefixes);
+  /// Looks at up to `limit` shards. True: there are more.
+  bool restamp_some(std::size_t limit, std::vector<ShardDelta>& out);
+  bool restamping() const noexcept { return restamp_after_.has_value(); }
+  void stop_publishing() noexcept {
+    term_.reset();
+    restamp_after_.reset();
+  }
   const std::optional<Term>& publishing() const noexcept { return term_; }
   /// True once for each time a higher term ended our own.
   bool take_superseded() noexcept { return std::exchange(superseded_, false); }
@@ -52,6 +63,9 @@ class ShardStore {
   /// What another says. `restamp` gets what we, publishing above it, say back.
   Applied apply(const ShardDelta&, std::vector<ShardDelta>& restamp);
   Applied replace(const std::string& shard, const ShardHead&, Records, std::vector<ShardDelta>&);
+
+  /// Forgets shards that have been empty since before `until`, and the oldest of too many.
+  void sweep(TimePoint now, TimePoint until);
 
   const Shard* find(const std::string& shard) const;
   const std::map<std::string, Shard>& shards() const noexcept { return shards_; }
@@ -73,15 +87,21 @@ class ShardStore {
   bool covers(const std::string& shard) const;
   Shard* open(const std::string& shard);
   void set_head(Shard&, const ShardHead&);
+  bool written_and_forgotten(const std::string& shard, const ShardHead&) const;
+  void bury(const std::string& shard, std::vector<ShardDelta>& out);
   void remember(Shard&, const ShardDelta&);
   void write(const std::string& id, Shard&, const ShardOp&);
   void hear(const std::string& shard, const ShardHead&);
+  void note_changes(const std::string& shard, const Records& from, const Records& to);
   void restamp(const std::string& id, Shard&, std::vector<ShardDelta>& out);
 
   std::map<std::string, Shard> shards_;
   std::optional<Term> term_;
   std::vector<std::string> prefixes_;
+  std::optional<std::string> restamp_after_;
   std::uint64_t highest_counter_ = 0;
+  // Of any shard: one that was forgotten and comes back must not count from 1 again.
+  std::uint64_t highest_version_ = 0;
   bool superseded_ = false;
   std::uint64_t root_ = 0;
   std::array<std::uint32_t, kBuckets> buckets_{};

@@ -23,8 +23,9 @@ ShardHead read_head(ByteReader& in) {
   head.term.publisher = read_uid(in);
   head.version = in.varint();
   head.content = in.u64();
-  // A counter near the end would leave no term to take over with.
-  if (head.term.counter > (std::uint64_t{1} << 62)) in.fail();
+  // Near the end there would be no term to take over with, and no version to write.
+  constexpr std::uint64_t kFar = std::uint64_t{1} << 62;
+  if (head.term.counter > kFar || head.version > kFar) in.fail();
   return head;
 }
 

@@ -20,7 +20,7 @@ inline constexpr std::size_t kMaxKey = 1024;
 inline constexpr std::size_t kMaxValue = 256 * 1024;
 inline constexpr std::size_t kMaxShards = 20'000;
 inline constexpr std::size_t kMaxShardBytes = 64 * 1024 * 1024;  // keys and values of one shard
-inline constexpr std::size_t kMaxShardRecords = 200'000;
+inline constexpr std::size_t kMaxShardRecords = 32'768;  // replaced in one step of some 10 ms
 inline constexpr std::size_t kMaxDeltaOps = 4096;
 
 /// One change of one record. Without a value: the record goes.

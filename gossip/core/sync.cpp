@@ -199,7 +199,9 @@ std::vector<std::byte> SyncServer::next_chunk(const ShardStore& store) {
   for (; it != shards.end() && bytes < kChunkBytes; ++it) {
     const auto& [id, shard] = *it;
     const auto have = have_.find(id);
-    const bool wanted = have == have_.end() ? all_ : have->second < shard.head;
+    // Nobody is taught to remember what is empty.
+    const bool wanted =
+        have == have_.end() ? all_ && !shard.records.empty() : have->second < shard.head;
     if (wanted) {
       std::vector<ShardDelta> chain;
       std::size_t chain_bytes = 0;

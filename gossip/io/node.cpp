@@ -1,64 +1,25 @@
 #include "gossip/io/node.hpp"
 
 #include <algorithm>
-#include <array>
-#include <deque>
-#include <mutex>
-#include <random>
-#include <thread>
+#include <ctime>
 #include <utility>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ip/udp.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/system/errc.hpp>
-#include <prometheus/counter.h>
-#include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 
-#include "base/io/async.hpp"
-#include "base/io/task_group.hpp"
-#include "gossip/core/gossip.hpp"
-#include "gossip/io/stream.hpp"
+#include "gossip/io/node_impl.hpp"
 
 namespace muster::gossip {
-namespace {
 
 namespace asio = boost::asio;
 using asio::ip::tcp;
 using asio::ip::udp;
 
+namespace {
+
 constexpr int kReceiveBuffer = 4 * 1024 * 1024;  // the default holds 256 small datagrams
-constexpr std::size_t kDrainAtOnce = 8192;       // 4 MB of small datagrams, with their overhead
-constexpr std::size_t kMaxStreams = 32;
-constexpr std::size_t kMaxHostProbes = 32;
-constexpr Duration kHostProbe{110};  // within the verify burst
 constexpr std::size_t kMaxSaid = 256;
 constexpr Duration kSayAgain{60'000};
-constexpr Duration kMetrics{1'000};
-
-asio::ip::address to_asio(const IpAddress& address) {
-  if (address.is_v4()) return asio::ip::address_v4{address.v4()};
-  asio::ip::address_v6::bytes_type octets{};
-  std::copy(address.v6().begin(), address.v6().end(), octets.begin());
-  return asio::ip::address_v6{octets};
-}
-
-template <class AsioEndpoint>
-AsioEndpoint to_asio(const Endpoint& endpoint) {
-  return {to_asio(endpoint.address), endpoint.port.number()};
-}
-
-template <class AsioEndpoint>
-std::optional<Endpoint> from_asio(const AsioEndpoint& from) {
-  const auto port = Port::from(from.port());
-  if (!port) return std::nullopt;
-  if (from.address().is_v4()) return Endpoint{IpAddress{from.address().to_v4().to_bytes()}, *port};
-  return Endpoint{IpAddress{from.address().to_v6().to_bytes()}, *port};
-}
 
 Member to_member(const MemberRecord& record) {
   Member member;
@@ -70,13 +31,6 @@ Member to_member(const MemberRecord& record) {
   member.agent_endpoint = record.profile->agent_endpoint;
   for (const auto& [key, value] : record.profile->metadata) member.metadata.emplace(key, value);
   return member;
-}
-
-asio::awaitable<Result<Done>> connect_once(tcp::socket& socket, tcp::endpoint to) {
-  ErrorCode error;
-  co_await socket.async_connect(to, asio::redirect_error(asio::use_awaitable, error));
-  if (error) co_return error;
-  co_return Done{};
 }
 
 Result<Profile> profile_of(const NodeOptions& options) {
@@ -93,94 +47,18 @@ Result<Profile> profile_of(const NodeOptions& options) {
   return profile;
 }
 
+std::chrono::nanoseconds cpu_time() {
+  timespec spent{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+  return std::chrono::seconds{spent.tv_sec} + std::chrono::nanoseconds{spent.tv_nsec};
+}
+
 }  // namespace
 
-class Node::Impl {
- public:
-  Impl(NodeOptions options, NodeCallbacks callbacks, asio::any_io_executor control,
-       prometheus::Registry& registry)
-      : options_{std::move(options)},
-        callbacks_{std::move(callbacks)},
-        control_{std::move(control)},
-        registry_{registry} {}
-
-  Result<Done> open();
-  void run();
-  void stop();
-
-  template <class Do>
-  void post(Do action) {
-    asio::post(context_, [this, action = std::move(action)]() mutable {
-      if (stopping_) return;
-      Effects fx;
-      action(*core_, fx);
-      perform(fx);
-    });
-  }
-
-  std::vector<Member> members() const {
-    const std::scoped_lock lock{members_mutex_};
-    std::vector<Member> all;
-    for (const auto& [uid, member] : members_) all.push_back(member);
-    return all;
-  }
-  Endpoint local() const { return options_.listen; }
-  bool set_keys(std::vector<Key> keys);
-  void set_metadata(std::map<std::string, std::string> metadata);
-  void snapshot(std::function<void(std::vector<RecordWrite>)> done);
-
- private:
-  struct Connection {
-    Connection(tcp::socket socket, Sealer& sealer) : stream{std::move(socket), sealer} {}
-    SealedStream stream;
-    std::deque<std::vector<std::byte>> out;
-    bool closing = false;
-  };
-
-  Result<Done> bind();
-  void wait_readable();
-  void drain();
-  void arm();
-  void on_timer();
-  void accept_next();
-  void perform(Effects&);
-  void act(const StreamAction&);
-  void report(std::string problem);
-  void report_refusals();
-  void remember(const MemberRecord&);
-  void export_metrics();
-  asio::awaitable<void> probe_host(NodeUid uid, Endpoint at);
-  asio::awaitable<void> run_client(StreamId id, Endpoint to);
-  asio::awaitable<void> run_server(tcp::socket socket);
-  asio::awaitable<void> converse(StreamId id, Connection& connection);
-
-  NodeOptions options_;
-  NodeCallbacks callbacks_;
-  asio::any_io_executor control_;
-  prometheus::Registry& registry_;
-  asio::io_context context_{1};
-  udp::socket udp_{context_};
-  tcp::acceptor acceptor_{context_};
-  asio::steady_timer timer_{context_};
-  TaskGroup tasks_{context_.get_executor()};
-  std::unique_ptr<SodiumSealer> keyed_;
-  PlainSealer plain_;
-  std::unique_ptr<Gossip> core_;
-  std::thread thread_;
-  bool stopping_ = false;  // gossip's thread only
-  TimePoint armed_ = TimePoint::max();
-  std::map<StreamId, Connection*> connections_;
-  StreamId next_incoming_ = 2;
-  std::size_t probes_ = 0;
-  std::size_t incoming_ = 0;
-  std::map<std::string, TimePoint> said_;
-  std::uint64_t send_errors_ = 0;
-  TimePoint next_metrics_{};
-  std::map<std::string, std::uint64_t> exported_;
-
-  mutable std::mutex members_mutex_;
-  std::map<NodeUid, Member> members_;  // guarded by members_mutex_
-};
+Node::Impl::Step::Step(Impl& node) : node_{node}, begin_{cpu_time()} {}
+Node::Impl::Step::~Step() {
+  node_.counted_.longest_step = std::max(node_.counted_.longest_step, cpu_time() - begin_);
+}
 
 Result<Done> Node::Impl::bind() {
   const auto at = to_asio<tcp::endpoint>(options_.listen);
@@ -209,9 +87,12 @@ Result<Done> Node::Impl::bind() {
 Result<Done> Node::Impl::open() {
   const auto invalid = make_error_code(boost::system::errc::invalid_argument);
   const auto uid = NodeUid::parse(options_.id.str());
-  if (!uid || options_.keys.size() > kMaxKeys || options_.cluster.size() > kMaxClusterName) {
+  auto names = parse_names(options_.join_names);
+  if (!uid || !names || options_.keys.size() > kMaxKeys ||
+      options_.cluster.size() > kMaxClusterName) {
     return invalid;
   }
+  names_ = std::move(*names);
   if (options_.keys.empty() && !options_.insecure && !options_.listen.address.is_loopback()) {
     return make_error_code(boost::system::errc::permission_denied);
   }
@@ -225,15 +106,17 @@ Result<Done> Node::Impl::open() {
   if (!options_.keys.empty()) {
     keyed_ = std::make_unique<SodiumSealer>(std::exchange(options_.keys, {}));
   }
-  Sealer& sealer = keyed_ ? static_cast<Sealer&>(*keyed_) : plain_;
+  resolver_ =
+      std::make_unique<Resolver>(context_.get_executor(), Resolver::Options{options_.name_servers});
   GossipOptions core;
   core.self = *uid;
   core.epoch = options_.epoch;
   core.cluster = options_.cluster;
   core.profile = std::move(*profile);
   core.seeds = options_.join;
-  core_ = std::make_unique<Gossip>(std::move(core), sealer, Rng{sealer.random()}, Clock::now());
+  core_ = std::make_unique<Gossip>(std::move(core), sealer(), Rng{sealer().random()}, Clock::now());
   remember({core_->self(), core_->members().find(*uid)->profile});
+  take_stats(Clock::now());
   thread_ = std::thread{[this] { run(); }};
   return Done{};
 }
@@ -241,6 +124,7 @@ Result<Done> Node::Impl::open() {
 void Node::Impl::run() {
   wait_readable();
   accept_next();
+  tasks_.spawn(look_up());
   arm();
   context_.run();
 }
@@ -258,65 +142,18 @@ void Node::Impl::stop() {
     timer_.cancel();
     for (auto& [id, connection] : connections_) connection->stream.close();
     tasks_.stop();
+    resolver_.reset();
   });
   thread_.join();
-}
-
-void Node::Impl::wait_readable() {
-  udp_.async_wait(udp::socket::wait_read, [this](ErrorCode error) {
-    if (error || stopping_) return;
-    drain();
-    wait_readable();
-  });
-}
-
-void Node::Impl::drain() {
-  std::array<std::byte, kMaxDatagram + 1> buffer;
-  Effects fx;
-  for (std::size_t i = 0; i < kDrainAtOnce; ++i) {
-    udp::endpoint from;
-    ErrorCode error;
-    const std::size_t size = udp_.receive_from(asio::buffer(buffer), from, 0, error);
-    if (error == asio::error::would_block || error == asio::error::try_again) break;
-    if (error) continue;  // an ICMP error for something sent before
-    const auto endpoint = from_asio(from);
-    if (!endpoint) continue;
-    core_->on_datagram(*endpoint, std::span{buffer}.first(size), Clock::now(), fx);
-  }
-  perform(fx);
-}
-
-void Node::Impl::arm() {
-  const TimePoint due = core_->next_deadline();
-  if (due == armed_ || stopping_) return;
-  armed_ = due;
-  timer_.expires_at(due);
-  timer_.async_wait([this](ErrorCode error) {
-    if (error || stopping_) return;
-    armed_ = TimePoint::max();
-    on_timer();
-  });
-}
-
-void Node::Impl::on_timer() {
-  // First what has come, then what is late: after a pause everybody would look silent.
-  drain();
-  Effects fx;
-  const TimePoint now = Clock::now();
-  if (core_->next_deadline() <= now) core_->on_timer(now, fx);
-  if (now >= next_metrics_) {
-    next_metrics_ = now + kMetrics;
-    report_refusals();
-    export_metrics();
-  }
-  perform(fx);
 }
 
 void Node::Impl::perform(Effects& fx) {
   for (const Datagram& datagram : fx.datagrams) {
     ErrorCode error;
     udp_.send_to(asio::buffer(datagram.bytes), to_asio<udp::endpoint>(datagram.to), 0, error);
-    if (error) ++send_errors_;  // as good as lost on the way
+    if (error) ++counted_.send_errors;  // as good as lost on the way
+    ++counted_.packets_sent;
+    counted_.bytes_sent += datagram.bytes.size();
   }
   for (const HostProbe& probe : fx.host_probes) {
     if (probes_ < kMaxHostProbes && !stopping_) {
@@ -324,20 +161,13 @@ void Node::Impl::perform(Effects& fx) {
     }
   }
   for (const StreamAction& action : fx.streams) act(action);
-  std::vector<Member> changed;
-  for (const MemberChange& change : fx.members) {
-    remember(change.after);
-    changed.push_back(to_member(change.after));
+  for (const auto took : fx.echoes) {
+    metrics_.observe_echo(took);
+    counted_.round_trip = took;
   }
-  if (!changed.empty() && callbacks_.on_members_changed) {
-    asio::post(control_, [call = callbacks_.on_members_changed,
-                          members = std::move(changed)]() mutable { call(std::move(members)); });
-  }
-  if (!fx.records.empty() && callbacks_.on_records) {
-    asio::post(control_, [call = callbacks_.on_records, records = std::move(fx.records)]() mutable {
-      call(std::move(records));
-    });
-  }
+  for (const auto took : fx.repaired) metrics_.observe_repair(took);
+  tell_members(std::move(fx.members));
+  tell_records(std::move(fx.records));
   if (fx.superseded && callbacks_.on_superseded) asio::post(control_, callbacks_.on_superseded);
   if (fx.epoch && callbacks_.on_epoch) {
     asio::post(control_, [call = callbacks_.on_epoch, epoch = *fx.epoch] { call(epoch); });
@@ -346,101 +176,35 @@ void Node::Impl::perform(Effects& fx) {
   arm();
 }
 
+void Node::Impl::tell_members(std::vector<MemberChange> changes) {
+  std::vector<Member> changed;
+  for (const MemberChange& change : changes) {
+    remember(change.after);
+    changed.push_back(to_member(change.after));
+  }
+  if (changed.empty() || !callbacks_.on_members_changed) return;
+  asio::post(control_, [call = callbacks_.on_members_changed,
+                        members = std::move(changed)]() mutable { call(std::move(members)); });
+}
+
+void Node::Impl::tell_records(std::vector<RecordWrite> records) {
+  if (!callbacks_.on_records) return;
+  for (auto from = records.begin(); from != records.end();) {
+    const auto to =
+        from + std::min(static_cast<std::ptrdiff_t>(kRecordsAtOnce), records.end() - from);
+    std::vector<RecordWrite> part{std::make_move_iterator(from), std::make_move_iterator(to)};
+    asio::post(control_, [call = callbacks_.on_records, part = std::move(part)]() mutable {
+      call(std::move(part));
+    });
+    from = to;
+  }
+}
+
 void Node::Impl::remember(const MemberRecord& record) {
-  const std::scoped_lock lock{members_mutex_};
+  const std::scoped_lock lock{mutex_};
   members_.insert_or_assign(record.head.uid, to_member(record));
   if (members_.size() <= kMaxMembers) return;
   std::erase_if(members_, [&](const auto& m) { return core_->members().find(m.first) == nullptr; });
-}
-
-void Node::Impl::act(const StreamAction& action) {
-  if (stopping_) return;
-  if (const auto* open = std::get_if<StreamOpen>(&action)) {
-    tasks_.spawn(run_client(open->stream, open->to));
-  } else if (const auto* send = std::get_if<StreamSend>(&action)) {
-    const auto found = connections_.find(send->stream);
-    if (found != connections_.end()) found->second->out.push_back(send->bytes);
-  } else if (const auto* close = std::get_if<StreamClose>(&action)) {
-    const auto found = connections_.find(close->stream);
-    if (found == connections_.end()) return;
-    found->second->closing = true;
-    found->second->stream.close();
-  }
-}
-
-asio::awaitable<void> Node::Impl::probe_host(NodeUid uid, Endpoint at) {
-  ++probes_;
-  tcp::socket socket{context_};
-  auto operation = connect_once(socket, to_asio<tcp::endpoint>(at));
-  const auto answer = co_await with_timeout(std::move(operation), kHostProbe);
-  --probes_;
-  if (answer || answer.error() == asio::error::connection_refused) {
-    core_->on_host_probe(uid, Clock::now());
-  }
-}
-
-asio::awaitable<void> Node::Impl::run_client(StreamId id, Endpoint to) {
-  Sealer& sealer = keyed_ ? static_cast<Sealer&>(*keyed_) : plain_;
-  Connection connection{tcp::socket{context_}, sealer};
-  connections_.emplace(id, &connection);
-  const auto connected = co_await connection.stream.connect(to_asio<tcp::endpoint>(to));
-  if (connected) co_await converse(id, connection);
-  connections_.erase(id);
-  core_->on_stream_closed(id, Clock::now());
-}
-
-asio::awaitable<void> Node::Impl::run_server(tcp::socket socket) {
-  Sealer& sealer = keyed_ ? static_cast<Sealer&>(*keyed_) : plain_;
-  const StreamId id = next_incoming_;
-  next_incoming_ += 2;
-  ++incoming_;
-  Connection connection{std::move(socket), sealer};
-  connections_.emplace(id, &connection);
-  const auto accepted = co_await connection.stream.accept();
-  if (accepted) co_await converse(id, connection);
-  connections_.erase(id);
-  --incoming_;
-  core_->on_stream_closed(id, Clock::now());
-}
-
-asio::awaitable<void> Node::Impl::converse(StreamId id, Connection& connection) {
-  bool opened = false;
-  const bool server = id % 2 == 0;
-  Effects fx;
-  // A peer is not believed before its first frame, which echoes what we have just drawn.
-  if (!server) {
-    core_->on_stream_opened(id, Clock::now(), fx);
-    perform(fx);
-    opened = true;
-  }
-  while (!connection.closing && !stopping_) {
-    if (!connection.out.empty()) {
-      auto frame = std::move(connection.out.front());
-      connection.out.pop_front();
-      const auto written = co_await connection.stream.write(std::move(frame));
-      if (!written) break;
-      core_->on_stream_writable(id, Clock::now(), fx);
-      perform(fx);
-      continue;
-    }
-    auto frame = co_await connection.stream.read();
-    if (!frame) break;
-    if (!opened) {
-      core_->on_stream_opened(id, Clock::now(), fx);
-      opened = true;
-    }
-    core_->on_stream_data(id, *frame, Clock::now(), fx);
-    perform(fx);
-  }
-  connection.stream.close();
-}
-
-void Node::Impl::accept_next() {
-  acceptor_.async_accept([this](ErrorCode error, tcp::socket socket) {
-    if (stopping_ || error == asio::error::operation_aborted) return;
-    if (!error && incoming_ < kMaxStreams) tasks_.spawn(run_server(std::move(socket)));
-    accept_next();
-  });
 }
 
 void Node::Impl::report(std::string problem) {
@@ -467,54 +231,55 @@ void Node::Impl::report_refusals() {
   }
 }
 
-void Node::Impl::export_metrics() {
-  const GossipStats& stats = core_->stats();
-  const auto gauge = [&](const char* name, const char* help, double value) {
-    prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add({}).Set(value);
-  };
-  const auto counter = [&](const char* name, const char* help, const std::string& kind,
-                           std::uint64_t value) {
-    std::uint64_t& before = exported_[std::string{name} + kind];
-    prometheus::Labels labels;
-    if (!kind.empty()) labels.emplace("kind", kind);
-    auto& family = prometheus::BuildCounter().Name(name).Help(help).Register(registry_);
-    family.Add(labels).Increment(static_cast<double>(value - before));
-    before = value;
-  };
-  gauge("muster_gossip_members_alive", "Members believed alive, this node included.",
-        static_cast<double>(core_->members().alive()));
-  gauge("muster_gossip_members_known", "Members remembered, alive or not.",
-        static_cast<double>(core_->members().entries().size()));
-  gauge("muster_gossip_shards", "Replicated shards.",
-        static_cast<double>(core_->shards().shards().size()));
-  gauge("muster_gossip_records", "Replicated records.",
-        static_cast<double>(core_->shards().records()));
-  gauge("muster_gossip_isolated", "1 while none of this node's subjects can be heard.",
-        core_->isolated(Clock::now()) ? 1 : 0);
-  const char* events = "muster_gossip_events_total";
-  const char* help = "What the gossip core has done or met.";
-  counter(events, help, "alert_raised", stats.alerts_raised);
-  counter(events, help, "alert_heard", stats.alerts_heard);
-  counter(events, help, "verdict", stats.verdicts);
-  counter(events, help, "hearsay", stats.hearsay);
-  counter(events, help, "refutation", stats.refutations);
-  counter(events, help, "late", stats.late);
-  counter(events, help, "digest", stats.digests);
-  counter(events, help, "sync", stats.syncs);
-  counter(events, help, "malformed", stats.malformed);
-  counter(events, help, "unknown_kind", stats.unknown_kind);
-  counter(events, help, "invalid_delta", stats.invalid_deltas);
-  counter(events, help, "write_refused", core_->shards().refused());
-  counter(events, help, "verify_burst", core_->monitor().verify_bursts());
-  counter("muster_gossip_send_errors_total", "Datagrams the kernel did not take.", {},
-          send_errors_);
-  counter("muster_gossip_sync_bytes_total", "Octets of bulk transfers, both ways.", {},
-          stats.sync_bytes);
+void Node::Impl::take_stats(TimePoint now) {
+  NodeStats stats = counted_;
+  stats.members_alive = core_->members().alive();
+  stats.members_known = core_->members().entries().size();
+  stats.shards = core_->shards().shards().size();
+  stats.records = core_->shards().records();
+  stats.pending_writes = pending_writes_;
+  stats.isolated = core_->isolated(now);
+  const GossipStats& did = core_->stats();
+  stats.alerts_raised = did.alerts_raised;
+  stats.alerts_heard = did.alerts_heard;
+  stats.verdicts = did.verdicts;
+  stats.refutations = did.refutations;
+  stats.late = did.late;
+  stats.syncs = did.syncs;
+  stats.sync_bytes = did.sync_bytes;
   for (std::size_t i = 0; i < kDropKinds; ++i) {
     const auto kind = static_cast<Drop>(i);
-    counter("muster_gossip_datagrams_dropped_total", "Datagrams not let in.",
-            std::string{to_string(kind)}, core_->link().drops(kind));
+    stats.refused.emplace(to_string(kind), core_->link().drops(kind));
   }
+  stats.state_age = core_->state_age(now);
+  metrics_.update(*core_, stats, refused_writes_);
+  const std::scoped_lock lock{mutex_};
+  stats_ = std::move(stats);
+}
+
+std::vector<Member> Node::Impl::members() const {
+  const std::scoped_lock lock{mutex_};
+  std::vector<Member> all;
+  for (const auto& [uid, member] : members_) all.push_back(member);
+  return all;
+}
+
+std::vector<Endpoint> Node::Impl::last_members() const {
+  const std::scoped_lock lock{mutex_};
+  std::vector<Endpoint> last;
+  for (const bool alive : {true, false}) {
+    for (const auto& [uid, member] : members_) {
+      if (last.size() >= kMaxLastMembers) return last;
+      if (member.id == options_.id || (member.status == MemberStatus::alive) != alive) continue;
+      last.push_back(member.endpoints.front());
+    }
+  }
+  return last;
+}
+
+NodeStats Node::Impl::stats() const {
+  const std::scoped_lock lock{mutex_};
+  return stats_;
 }
 
 bool Node::Impl::set_keys(std::vector<Key> keys) {
@@ -532,17 +297,6 @@ void Node::Impl::set_metadata(std::map<std::string, std::string> metadata) {
     options_.metadata = std::move(changed.metadata);
     core.set_profile(std::move(*profile), Clock::now(), fx);
     remember({core.self(), core.members().find(core.self().uid)->profile});
-  });
-}
-
-void Node::Impl::snapshot(std::function<void(std::vector<RecordWrite>)> done) {
-  post([this, done = std::move(done)](Gossip& core, Effects&) mutable {
-    std::vector<RecordWrite> all;
-    for (const auto& [id, shard] : core.shards().shards()) {
-      for (const auto& [key, value] : shard.records) all.push_back({id, key, value});
-    }
-    asio::post(control_,
-               [done = std::move(done), all = std::move(all)]() mutable { done(std::move(all)); });
   });
 }
 
@@ -566,30 +320,32 @@ void Node::stop() {
 std::vector<Member> Node::members() const {
   return impl_->members();
 }
+std::vector<Endpoint> Node::last_members() const {
+  return impl_->last_members();
+}
+NodeStats Node::stats() const {
+  return impl_->stats();
+}
 Endpoint Node::local_endpoint() const {
   return impl_->local();
 }
-
 void Node::publish(std::vector<RecordWrite> writes) {
-  impl_->post([writes = std::move(writes)](Gossip& core, Effects& fx) mutable {
-    core.publish(std::move(writes), Clock::now(), fx);
-  });
+  impl_->publish(std::move(writes));
 }
 void Node::begin_publishing(std::vector<std::string> prefixes) {
-  impl_->post([prefixes = std::move(prefixes)](Gossip& core, Effects& fx) mutable {
-    core.begin_publishing(std::move(prefixes), Clock::now(), fx);
-  });
+  impl_->begin_publishing(std::move(prefixes));
 }
 void Node::stop_publishing() {
-  impl_->post([](Gossip& core, Effects&) { core.stop_publishing(); });
+  impl_->stop_publishing();
 }
 void Node::snapshot(std::function<void(std::vector<RecordWrite>)> done) const {
   impl_->snapshot(std::move(done));
 }
 void Node::set_join(std::vector<Endpoint> join) {
-  impl_->post([join = std::move(join)](Gossip& core, Effects&) mutable {
-    core.set_seeds(std::move(join));
-  });
+  impl_->set_join(std::move(join));
+}
+bool Node::set_join_names(std::vector<std::string> names) {
+  return impl_->set_join_names(std::move(names));
 }
 void Node::set_metadata(std::map<std::string, std::string> metadata) {
   impl_->set_metadata(std::move(metadata));

@@ -50,6 +50,7 @@ VipTable::Contributions VipTable::contributions_of(const Task& task) const {
   for (const TaskPort& port : task.ports) {
     for (const VipLabel& label : port.vips) {
       Contribution& contribution = found[label];
+      contribution.host_down = task.host_down;
       if (!weight) continue;
       for (const Endpoint& declared : port.endpoints) {
         if (!declared.address.is_unicast()) continue;
@@ -182,17 +183,27 @@ std::optional<Service> VipTable::desired(const Vip& vip) const {
   const auto declared = declared_.find(label);
   MUSTER_ASSERT(declared != declared_.end());
   const Family family = vip.endpoint.address.family();
-  for (const auto& [task, contribution] : declared->second) {
-    for (const Backend& backend : contribution.backends) {
-      if (backend.endpoint.address.family() != family || backend.endpoint == vip.endpoint) continue;
-      if (merged.size() >= kMaxBackends && !merged.contains(backend.endpoint)) continue;
-      std::uint16_t& weight = merged[backend.endpoint];
-      weight = std::max(weight, backend.weight);
+  const auto take = [&](bool host_down) {
+    for (const auto& [task, contribution] : declared->second) {
+      if (contribution.host_down != host_down) continue;
+      for (const Backend& backend : contribution.backends) {
+        if (backend.endpoint.address.family() != family || backend.endpoint == vip.endpoint) {
+          continue;
+        }
+        if (merged.size() >= kMaxBackends && !merged.contains(backend.endpoint)) continue;
+        std::uint16_t& weight = merged[backend.endpoint];
+        weight = std::max(weight, backend.weight);
+      }
+      for (const IpAddress& address : contribution.hairpin) {
+        if (address.family() == family) hairpin.insert(address);
+      }
     }
-    for (const IpAddress& address : contribution.hairpin) {
-      if (address.family() == family) hairpin.insert(address);
-    }
-  }
+  };
+  take(false);
+  // If every backend looks dead, it is more likely the look that is wrong: all stay.
+  const bool usable = std::any_of(merged.begin(), merged.end(),
+                                  [](const auto& backend) { return backend.second > 0; });
+  if (!usable) take(true);
   service.backends.reserve(merged.size());
   for (const auto& [endpoint, weight] : merged) service.backends.push_back({endpoint, weight});
   service.hairpin.assign(hairpin.begin(), hairpin.end());

@@ -55,6 +55,7 @@ class VipTable {
   struct Contribution {
     std::vector<Backend> backends;
     std::vector<IpAddress> hairpin;
+    bool host_down = false;
     friend auto operator<=>(const Contribution&, const Contribution&) = default;
   };
   using Contributions = std::map<VipLabel, Contribution>;

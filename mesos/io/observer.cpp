@@ -102,6 +102,7 @@ class Observer::Impl {
         metrics_{registry},
         resolver_{control_},
         resolve_now_{control_, asio::steady_timer::time_point::max()},
+        change_{control_, asio::steady_timer::time_point::max()},
         rng_{options_.seed},
         targets_{options_.masters} {
     MUSTER_ASSERT(!options_.masters.empty());
@@ -112,6 +113,16 @@ class Observer::Impl {
 
   const Status& status() const { return status_; }
 
+  void set_active(bool active) {
+    if (active == active_) return;
+    active_ = active;
+    change_.cancel();
+  }
+  void restart() {
+    restart_ = true;
+    change_.cancel();
+  }
+
  private:
   struct Opened {
     HttpSession session;
@@ -120,6 +131,8 @@ class Observer::Impl {
   };
 
   asio::awaitable<void> watch_masters();
+  asio::awaitable<void> visit_next(Ending& ending);
+  asio::awaitable<void> until_changed();
   asio::awaitable<Ending> visit(Target target);
   asio::awaitable<Result<Opened, std::string>> open(Target target, HttpRequest request);
   asio::awaitable<Result<Opened, std::string>> open_once(Target target, HttpRequest request);
@@ -154,6 +167,9 @@ class Observer::Impl {
   ObserverMetrics metrics_;
   Resolver resolver_;
   asio::steady_timer resolve_now_;  // cancelled to wake resolve_names()
+  asio::steady_timer change_;       // cancelled when active_ or restart_ has changed
+  bool active_ = true;
+  bool restart_ = false;
   bool names_are_new_ = false;
   asio::ssl::context tls_{asio::ssl::context::tls_client};
   bool certificates_loaded_ = false;
@@ -175,11 +191,19 @@ class Observer::Impl {
 
 asio::awaitable<void> Observer::Impl::watch_masters() {
   for (;;) {
-    const Target target = targets_.next();
+    restart_ = false;
+    if (!active_) {
+      show("idle", {});
+      status_.last_error.clear();
+      co_await until_changed();
+      continue;
+    }
     const TimePoint begun = Clock::now();
-    const Ending ending = co_await visit(target);
+    Ending ending;
+    co_await either(visit_next(ending), until_changed());
     metrics_.subscribed.Set(0);
     metrics_.reconnects.Increment();
+    if (!active_ || restart_) continue;
     if (!ending.error.empty()) fail(ending.error);
     const bool stable = ending.learnt && Clock::now() - begun >= kStable;
     if (stable) rounds_ = 0;
@@ -187,9 +211,19 @@ asio::awaitable<void> Observer::Impl::watch_masters() {
     const bool round_is_over = targets_.failed(ending.learnt);
     if (!round_is_over && !ending.learnt) continue;
     show("waiting", {});
-    co_await sleep_for(backoff());
+    co_await either(sleep_for(backoff()), until_changed());
     if (!stable) ++rounds_;
   }
+}
+
+asio::awaitable<void> Observer::Impl::visit_next(Ending& ending) {
+  ending = co_await visit(targets_.next());
+}
+
+asio::awaitable<void> Observer::Impl::until_changed() {
+  const bool active = active_;
+  // Something else may have cancelled the wait, or ended it before it began.
+  while (active == active_ && !restart_) co_await change_.async_wait(kToken);
 }
 
 /// Exponential from backoff_min to backoff_max, then anywhere in its upper half.
@@ -631,6 +665,12 @@ Observer::~Observer() = default;
 
 asio::awaitable<void> Observer::run() {
   return impl_->run();
+}
+void Observer::set_active(bool active) {
+  impl_->set_active(active);
+}
+void Observer::restart() {
+  impl_->restart();
 }
 const Observer::Status& Observer::status() const {
   return impl_->status();

@@ -90,8 +90,13 @@ class Observer {
   /// Runs until cancelled (terminal cancellation, e.g. TaskGroup::stop()). Once at a time.
   boost::asio::awaitable<void> run();
 
+  /// Whether a master is to be asked at all; true at the start. False ends what is under way.
+  void set_active(bool);
+  /// Asks anew at once: the next thing said is a complete snapshot.
+  void restart();
+
   struct Status {
-    std::string state;       // "connecting", "subscribed", "polling" or "waiting"
+    std::string state;       // "connecting", "subscribed", "polling", "waiting" or "idle"
     std::string master;      // host:port now used; empty while there is none
     std::string last_error;  // one sentence; empty while all is well
     TimePoint last_event{};

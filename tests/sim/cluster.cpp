@@ -85,6 +85,7 @@ void Cluster::boot(Index i, std::vector<Endpoint> seeds, std::span<const MemberR
   options.profile.agent = "agent-" + std::to_string(i);
   options.profile.agent_endpoint = node.agent;
   options.seeds = std::move(seeds);
+  options.timing = timing;
   node.sealer = std::make_unique<CountingSealer>(node.key, Rng{rng_.next()});
   node.core = std::make_unique<Gossip>(std::move(options), *node.sealer, Rng{rng_.next()}, now_);
   node.core->preload(known, now_);

@@ -122,6 +122,7 @@ class Cluster {
   std::uint64_t false_deaths() const noexcept { return false_deaths_; }
   void reset_counters();
   bool check_false_deaths = true;
+  Timing timing;              // of nodes started from now on
   std::set<Index> unhealthy;  // not counted when believed dead: stalled, cut off, half detached
   OnMember on_member;
   OnRecord on_record;

@@ -1,7 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "tests/sim/cluster.hpp"
-#include "tests/support/seeds.hpp"
+#include "tests/sim/seeds.hpp"
 
 using namespace muster;
 using namespace muster::gossip;
@@ -98,27 +98,20 @@ void swarm(std::uint64_t seed) {
   require_equal_views(cluster, 90s);
 }
 
-template <class Property>
-void seeds(std::uint64_t from, std::uint64_t to, Property property) {
-  muster::testing::for_each_seed(to - from, [&](std::uint64_t seed) {
-    property(std::getenv("MUSTER_SEED") != nullptr ? seed : seed + from);
-  });
-}
-
 }  // namespace
 
 TEST_SUITE_BEGIN("gossip/sim");
 
 TEST_CASE("a death is known to all within 0.75 s at up to 30 % loss, and nobody else dies") {
-  seeds(0, 80, one_death);
+  sim::for_seeds(0, 80, one_death);
 }
 
 TEST_CASE("nodes that start together find each other, and one that restarts is taken back") {
-  seeds(100, 160, join_and_restart);
+  sim::for_seeds(100, 60, join_and_restart);
 }
 
 TEST_CASE("whatever happened, all views are equal once it stops") {
-  seeds(200, 260, swarm);
+  sim::for_seeds(200, 60, swarm);
 }
 
 TEST_CASE("one seed is one run") {

@@ -1,7 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "tests/sim/cluster.hpp"
-#include "tests/support/seeds.hpp"
+#include "tests/sim/seeds.hpp"
 
 using namespace muster;
 using namespace muster::gossip;
@@ -110,11 +110,64 @@ void both_halves_publish(std::uint64_t seed) {
 TEST_SUITE_BEGIN("gossip/sim");
 
 TEST_CASE("every write reaches every node, in whatever order datagrams come") {
-  muster::testing::for_each_seed(40, random_writes);
+  sim::for_seeds(1, 40, random_writes);
 }
 
 TEST_CASE("both halves of a partition publish, and at the heal the higher term wins everywhere") {
-  muster::testing::for_each_seed(8, both_halves_publish);
+  sim::for_seeds(1, 8, both_halves_publish);
+}
+
+TEST_CASE("a node away while a shard was emptied and forgotten does not bring it back") {
+  Cluster cluster{8, 24};
+  cluster.timing.forget_empty = 5s;
+  cluster.start_warm();
+  cluster.run_for(300ms);
+  cluster.begin_publishing(0);
+  for (std::size_t s = 0; s < 4; ++s) cluster.publish(0, {put(s, 0, 1), put(s, 1, 1)});
+  cluster.run_for(1s);
+  REQUIRE(cluster.roots_equal());
+  cluster.check_false_deaths = false;
+  cluster.cut([](auto from, auto to) { return (from == 5) != (to == 5); });
+  cluster.run_for(2s);
+  cluster.publish(0, {remove(1, 0), remove(1, 1), remove(2, 0), remove(2, 1)});
+  cluster.run_for(10s);
+  for (const std::size_t i : {0U, 3U, 7U}) {
+    CHECK(cluster.node(i).core->shards().find("agent/1") == nullptr);
+  }
+  cluster.publish(0, {put(2, 7, 9)});  // this one is used again
+  REQUIRE(cluster.node(5).core->shards().find("agent/1") != nullptr);
+  cluster.heal();
+  const auto took = cluster.run_until(
+      [&] { return cluster.views_equal() && cluster.node(5).core->shards().records() == 5; }, 20s);
+  REQUIRE(took);
+  cluster.run_for(1s);
+  check_replicas(cluster);
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    CAPTURE(i);
+    const auto& shards = cluster.node(i).core->shards();
+    CHECK(shards.records() == 5);
+    CHECK((shards.find("agent/1") == nullptr || shards.find("agent/1")->records.empty()));
+    CHECK(shards.find("agent/2")->records.size() == 1);
+  }
+}
+
+TEST_CASE("shards that come and go leave a bounded table on every node") {
+  Cluster cluster{4, 25};
+  cluster.start_warm();
+  cluster.run_for(300ms);
+  cluster.begin_publishing(0);
+  for (std::size_t s = 0; s < 6000; ++s) {
+    cluster.publish(0, {put(s, 0, s)});
+    if (s >= 50) cluster.publish(0, {remove(s - 50, 0)});
+    if (s % 20 == 0) cluster.run_for(20ms);
+  }
+  cluster.run_for(3s);
+  REQUIRE(cluster.roots_equal());
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    CAPTURE(i);
+    CHECK(cluster.node(i).core->shards().records() == 50);
+    CHECK(cluster.node(i).core->shards().shards().size() <= kMaxEmptyShards + 50);
+  }
 }
 
 TEST_CASE("a takeover with equal content moves no content") {

@@ -67,7 +67,7 @@ TEST_CASE("of two words about a member the later one counts, and an answering ho
 TEST_CASE("a delta that lies about its content changes nothing") {
   ShardStore writer;
   std::vector<ShardDelta> deltas;
-  writer.take_over({1, 1}, {""}, deltas);
+  writer.take_over({1, 1}, 1, {""});
   writer.publish({{"s", "k", std::vector<std::byte>(3)}}, deltas);
   REQUIRE(deltas.size() == 1);
   ShardStore reader;
@@ -89,7 +89,7 @@ TEST_CASE("only the publisher writes, and only what is its own") {
   std::vector<ShardDelta> deltas;
   store.publish({{"s", "k", std::vector<std::byte>(3)}}, deltas);
   CHECK(deltas.empty());
-  store.take_over({1, 1}, {"agent/7"}, deltas);
+  store.take_over({1, 1}, 1, {"agent/7"});
   store.publish({{"masters", "k", std::vector<std::byte>(3)},
                  {"agent/7", "k", std::vector<std::byte>(3)},
                  {"agent/7", "", std::vector<std::byte>(3)}},
@@ -106,7 +106,7 @@ TEST_CASE("only the publisher writes, and only what is its own") {
 TEST_CASE("a snapshot in parts is taken whole or not at all") {
   ShardStore writer;
   std::vector<ShardDelta> deltas;
-  writer.take_over({1, 1}, {""}, deltas);
+  writer.take_over({1, 1}, 1, {""});
   std::vector<RecordWrite> writes;
   for (int i = 0; i < 400; ++i) {
     writes.push_back({"s", "key" + std::to_string(i), std::vector<std::byte>(900)});

@@ -1,7 +1,9 @@
 #include "gossip/io/node.hpp"
 
-#include <atomic>
+#include <algorithm>
+#include <array>
 #include <map>
+#include <optional>
 #include <thread>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -31,16 +33,22 @@ struct Running {
   std::unique_ptr<Node> node;
   Endpoint at = free_endpoint();
 
+  std::size_t longest_batch = 0;
+
   void start(std::size_t number, std::vector<Endpoint> join, std::vector<Key> keys) {
     NodeOptions options;
-    options.listen = at;
     options.join = std::move(join);
     options.keys = std::move(keys);
+    start(number, std::move(options));
+  }
+  void start(std::size_t number, NodeOptions options) {
+    options.listen = at;
     options.id = NodeId{"00000000-0000-4000-8000-00000000000" + std::to_string(number)};
     options.agent = AgentId{"agent-" + std::to_string(number)};
     options.metadata = {{"observer", "auto"}};
     NodeCallbacks callbacks;
     callbacks.on_records = [this](std::vector<RecordWrite> writes) {
+      longest_batch = std::max(longest_batch, writes.size());
       for (auto& write : writes) {
         if (write.value) {
           records[write.shard + "/" + write.key] = *write.value;
@@ -61,6 +69,42 @@ struct Running {
     for (const Member& member : node->members()) count += member.status == MemberStatus::alive;
     return count;
   }
+};
+
+// Answers every question for an IPv4 address with the same one, or that the name is not there.
+class TinyDns {
+ public:
+  TinyDns() : socket_{context_, {boost::asio::ip::address_v4::loopback(), 0}} {
+    socket_.non_blocking(true);
+  }
+  Endpoint at() const {
+    return {*IpAddress::parse("127.0.0.1"), *Port::from(socket_.local_endpoint().port())};
+  }
+  void poll() {
+    std::array<char, 512> buffer{};
+    boost::asio::ip::udp::endpoint from;
+    ErrorCode error;
+    const auto size = socket_.receive_from(boost::asio::buffer(buffer), from, 0, error);
+    if (error || size < 17) return;
+    const std::string question{buffer.data(), size};
+    const std::size_t end = question.find('\0', 12) + 5;
+    const bool answers = address && question[end - 3] == 1;
+    std::string reply = question.substr(0, 2) + "\x81" + (address ? '\x80' : '\x83');
+    reply += std::string{"\0\1\0", 3} + (answers ? '\1' : '\0') + std::string(4, '\0');
+    reply += question.substr(12, end - 12);
+    if (answers) {
+      reply += std::string{"\xc0\x0c\0\1\0\1\0\0\0\5\0\4", 12};
+      reply.append(address->begin(), address->end());
+    }
+    ++asked;
+    socket_.send_to(boost::asio::buffer(reply), from, 0, error);
+  }
+  std::optional<IpAddress::V4> address;
+  std::size_t asked = 0;
+
+ private:
+  boost::asio::io_context context_;
+  boost::asio::ip::udp::socket socket_;
 };
 
 Key key(unsigned char fill) {
@@ -95,6 +139,14 @@ TEST_CASE("a node that could be read or fooled by the network does not start") {
   CHECK(Node::start(options, {}, control.get_executor(), registry).error() ==
         boost::system::errc::permission_denied);
   options.listen = free_endpoint();
+  for (const std::string name : {"", "host", ":1", "host:", "host:0", "a:b:1", "host:65536"}) {
+    CAPTURE(name);
+    options.id = NodeId{"00000000-0000-4000-8000-000000000001"};
+    options.join_names = {name};
+    CHECK(Node::start(options, {}, control.get_executor(), registry).error() ==
+          boost::system::errc::invalid_argument);
+  }
+  options.join_names.clear();
   options.id = NodeId{"not a uuid"};
   CHECK(Node::start(options, {}, control.get_executor(), registry).error() ==
         boost::system::errc::invalid_argument);
@@ -129,6 +181,82 @@ TEST_CASE("five nodes find each other, see one leave and one stop, and share rec
   const auto members = nodes[0]->node->members();
   CHECK(members.back().status == MemberStatus::left);
   CHECK(members.back().agent == AgentId{"agent-5"});
+  // What goes on disk: the living first, and never this node itself.
+  const auto last = nodes[0]->node->last_members();
+  REQUIRE(last.size() == 4);
+  CHECK(last.back() == nodes[4]->at);
+  CHECK(std::find(last.begin(), last.end(), nodes[0]->at) == last.end());
+  // One round trip every five seconds or so, and a figure a second.
+  CHECK(eventually(all, [&] {
+    const auto stats = nodes[3]->node->stats();
+    return stats.round_trip && stats.packets_sent > 0 && stats.packets_received > 0 &&
+           stats.members_alive == 4 && stats.records == 2000 && stats.sync_bytes > 0;
+  }));
+}
+
+TEST_CASE("a node joins by a name, asked again until somebody answers there") {
+  TinyDns dns;
+  Running first;
+  Running second;
+  first.start(1, {}, {});
+  NodeOptions options;
+  options.join_names = {"muster.test:" + std::to_string(first.at.port.number())};
+  options.name_servers = {dns.at()};
+  second.start(2, std::move(options));
+  const std::vector<Running*> both{&first, &second};
+  const auto while_asked = [&](auto done) {
+    return eventually(both, [&] {
+      dns.poll();
+      return done();
+    });
+  };
+  REQUIRE(while_asked([&] { return !second.problems.empty(); }));
+  CHECK(second.problems[0].find("muster.test") != std::string::npos);
+  CHECK(second.alive() == 1);
+  dns.address = {127, 0, 0, 1};
+  CHECK(while_asked([&] { return first.alive() == 2 && second.alive() == 2; }));
+  CHECK_FALSE(second.node->set_join_names({"no port"}));
+  CHECK(second.node->set_join_names({"localhost:1"}));
+}
+
+TEST_CASE("100,000 records published and fetched by a newcomer delay no heartbeat") {
+  Running publisher;
+  Running reader;
+  Running late;
+  publisher.start(1, {}, {key(3)});
+  reader.start(2, {publisher.at}, {key(3)});
+  std::vector<Running*> all{&publisher, &reader};
+  REQUIRE(eventually(all, [&] { return publisher.alive() == 2 && reader.alive() == 2; }));
+  std::vector<RecordWrite> writes;
+  for (int i = 0; i < 100'000; ++i) {
+    writes.push_back({"agent/" + std::to_string(i % 1000), "task-" + std::to_string(i),
+                      std::vector<std::byte>(120, static_cast<std::byte>(i & 0xFF))});
+  }
+  publisher.node->begin_publishing({""});
+  publisher.node->publish(std::move(writes));
+  std::optional<std::size_t> snapshot;
+  publisher.node->snapshot([&](std::vector<RecordWrite> records) { snapshot = records.size(); });
+  CHECK(eventually(all, [&] { return reader.records.size() == 100'000; }));
+  CHECK(snapshot == 100'000);  // asked for after the writes, so it holds them
+  late.start(3, {publisher.at}, {key(3)});
+  all.push_back(&late);
+  CHECK(eventually(all, [&] { return late.records.size() == 100'000; }));
+  std::size_t seconds = 0;
+  CHECK(eventually(all, [&] {
+    seconds = 0;
+    for (const Running* n : all) seconds += n->node->stats().records == 100'000;
+    return seconds == all.size();
+  }));
+  for (const Running* n : all) {
+    const NodeStats stats = n->node->stats();
+    CHECK(n->longest_batch <= kRecordsAtOnce);
+    // In CPU time: what others take from this machine is not the node's doing.
+    MESSAGE("longest step ", stats.longest_step.count() / 1000, " us of CPU, timer late by ",
+            stats.worst_lateness.count() / 1000, " us");
+    CHECK(stats.longest_step < 100ms);
+    if (stats.worst_lateness < 250ms) CHECK(stats.alerts_raised == 0);
+    CHECK(stats.verdicts == 0);
+  }
 }
 
 TEST_CASE("keys rotate while the cluster runs, and a wrong one is refused by name") {

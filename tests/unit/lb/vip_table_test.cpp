@@ -73,6 +73,30 @@ TEST_CASE("a VIP without a fit backend stays, to refuse at once") {
   CHECK(table.vips().empty());
 }
 
+TEST_CASE("backends on a dead host leave, but for where nothing else is left") {
+  VipTable table;
+  const Vip vip = tcp("10.1.2.3:80");
+  const Task one = task("1", {literal("10.1.2.3", 80)}, {"192.168.0.1:31000"});
+  const Task two = task("2", {literal("10.1.2.3", 80)}, {"192.168.0.2:31000"});
+  table.apply(tasks({added(one), added(two)}));
+  Task dead_one = one;
+  dead_one.host_down = true;
+  CHECK(table.apply(tasks({changed(one, dead_one)})) == std::vector{vip});
+  CHECK(backends_of(table, vip) == std::vector<Backend>{{at("192.168.0.2:31000"), 1}});
+  Task dead_two = two;
+  dead_two.host_down = true;
+  table.apply(tasks({changed(two, dead_two)}));
+  CHECK(backends_of(table, vip).size() == 2);
+  // One that is only unfit helps nobody either.
+  Task unfit = two;
+  unfit.health = Health::unhealthy;
+  table.apply(tasks({changed(dead_two, unfit)}));
+  CHECK(backends_of(table, vip) ==
+        std::vector<Backend>{{at("192.168.0.1:31000"), 1}, {at("192.168.0.2:31000"), 0}});
+  table.apply(tasks({changed(dead_one, one)}));
+  CHECK(backends_of(table, vip).size() == 2);
+}
+
 TEST_CASE("one endpoint of two tasks has the greater weight") {
   VipTable table;
   Task killing = task("1", {literal("10.1.2.3", 80)}, {"192.168.0.1:31000"});

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "cluster/core/records.hpp"
+
+namespace muster::cluster {
+
+/// Records that a node serves though nobody who publishes has confirmed them: from its disk, or
+/// its own when another took over. What is still among them once a complete state is known, goes.
+class Unconfirmed {
+ public:
+  using Name = std::pair<ShardId, RecordKey>;
+
+  explicit Unconfirmed(std::vector<Name> names = {})
+      : names_{std::move(names)}, confirmed_(names_.size()), left_{names_.size()} {
+    std::sort(names_.begin(), names_.end());
+    agents_ =
+        static_cast<std::size_t>(std::count_if(names_.begin(), names_.end(), [](const Name& name) {
+          return name.second.kind == RecordKind::agent;
+        }));
+  }
+  bool empty() const noexcept { return left_ == 0; }
+  /// How many of them are agents.
+  std::size_t agents() const noexcept { return agents_; }
+  void confirm(const ShardId& shard, const RecordKey& key) {
+    if (empty()) return;
+    const auto found = std::lower_bound(names_.begin(), names_.end(), Name{shard, key});
+    if (found == names_.end() || found->first != shard || found->second != key) return;
+    const auto at = static_cast<std::size_t>(found - names_.begin());
+    if (confirmed_[at]) return;
+    confirmed_[at] = true;
+    --left_;
+    if (key.kind == RecordKind::agent) --agents_;
+  }
+  /// As writes that take them away.
+  std::vector<RecordWrite> drop() {
+    std::vector<RecordWrite> writes;
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      if (!confirmed_[i]) writes.push_back({names_[i].first, names_[i].second, std::nullopt});
+    }
+    *this = Unconfirmed{};
+    return writes;
+  }
+
+ private:
+  std::vector<Name> names_;
+  std::vector<bool> confirmed_;
+  std::size_t left_;
+  std::size_t agents_ = 0;
+};
+
+}  // namespace muster::cluster

@@ -1,0 +1,127 @@
+#include "daemon/identity.hpp"
+
+#include <arpa/inet.h>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <cstring>
+#include <netinet/in.h>
+#include <random>
+#include <span>
+#include <sstream>
+#include <string_view>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <boost/system/errc.hpp>
+
+#include "base/io/state_file.hpp"
+
+namespace muster::daemon {
+namespace {
+
+constexpr std::size_t kMaxFile = 64 * 1024;
+constexpr std::size_t kMaxMembersKept = 256;
+
+std::string make_uuid() {
+  std::random_device entropy;
+  std::array<std::uint32_t, 4> words{};
+  for (auto& word : words) word = entropy();
+  words[1] = (words[1] & 0xFFFF0FFFU) | 0x00004000U;  // RFC 4122: version 4,
+  words[2] = (words[2] & 0x3FFFFFFFU) | 0x80000000U;  // variant 1
+  std::string text;
+  for (const std::uint32_t word : words) {
+    for (int shift = 28; shift >= 0; shift -= 4) {
+      if (text.size() == 8 || text.size() == 13 || text.size() == 18 || text.size() == 23) {
+        text += '-';
+      }
+      text += "0123456789abcdef"[(word >> shift) & 15U];
+    }
+  }
+  return text;
+}
+
+Result<std::string> read_text(const std::filesystem::path& path) {
+  const auto bytes = read_file(path, kMaxFile);
+  if (!bytes) return bytes.error();
+  return std::string{reinterpret_cast<const char*>(bytes->data()), bytes->size()};
+}
+
+std::optional<Identity> parse_identity(std::string_view text) {
+  std::istringstream in{std::string{text}};
+  Identity identity;
+  std::string id_word;
+  std::string id;
+  std::string epoch_word;
+  if (!(in >> id_word >> id >> epoch_word >> identity.epoch)) return std::nullopt;
+  if (id_word != "id" || epoch_word != "epoch" || id.size() != 36) return std::nullopt;
+  identity.id = NodeId{id};
+  return identity;
+}
+
+}  // namespace
+
+Result<Identity> load_identity(const std::filesystem::path& directory) {
+  Identity identity;
+  if (!directory.empty()) {
+    const auto text = read_text(directory / "node");
+    if (text) {
+      const auto parsed = parse_identity(*text);
+      if (!parsed) return make_error_code(boost::system::errc::invalid_argument);
+      identity = *parsed;
+    } else if (text.error() != boost::system::errc::no_such_file_or_directory) {
+      return text.error();
+    }
+  }
+  if (identity.id.empty()) identity.id = NodeId{make_uuid()};
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::system_clock::now().time_since_epoch());
+  identity.epoch = std::max(static_cast<std::uint32_t>(seconds.count()), identity.epoch + 1);
+  if (const auto stored = store_identity(directory, identity); !stored) return stored.error();
+  return identity;
+}
+
+Result<void> store_identity(const std::filesystem::path& directory, const Identity& identity) {
+  if (directory.empty()) return {};
+  const std::string text =
+      "id " + identity.id.str() + "\nepoch " + std::to_string(identity.epoch) + '\n';
+  return replace_file(directory / "node", std::as_bytes(std::span{text}));
+}
+
+std::vector<Endpoint> load_members(const std::filesystem::path& directory) {
+  std::vector<Endpoint> members;
+  if (directory.empty()) return members;
+  const auto text = read_text(directory / "members");
+  if (!text) return members;
+  std::istringstream in{*text};
+  for (std::string word; in >> word && members.size() < kMaxMembersKept;) {
+    if (const auto endpoint = Endpoint::parse(word)) members.push_back(*endpoint);
+  }
+  return members;
+}
+
+Result<void> store_members(const std::filesystem::path& directory,
+                           const std::vector<Endpoint>& members) {
+  std::string text;
+  for (const Endpoint& member : members) text += to_string(member) + '\n';
+  return replace_file(directory / "members", std::as_bytes(std::span{text}));
+}
+
+std::optional<IpAddress> own_address() {
+  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return std::nullopt;
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_port = htons(9);
+  at.sin_addr.s_addr = htonl(0xC0000201);  // 192.0.2.1, for documentation: any route will do
+  socklen_t size = sizeof at;
+  auto* const raw = reinterpret_cast<sockaddr*>(&at);
+  const bool found = ::connect(fd, raw, size) == 0 && ::getsockname(fd, raw, &size) == 0;
+  ::close(fd);
+  if (!found || at.sin_addr.s_addr == 0) return std::nullopt;
+  IpAddress::V4 octets{};
+  std::memcpy(octets.data(), &at.sin_addr, octets.size());
+  return IpAddress{octets};
+}
+
+}  // namespace muster::daemon

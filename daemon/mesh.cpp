@@ -1,0 +1,344 @@
+#include "daemon/mesh.hpp"
+
+#include <algorithm>
+#include <fstream>
+#include <spdlog/spdlog.h>
+#include <sstream>
+#include <utility>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <prometheus/gauge.h>
+#include <prometheus/registry.h>
+
+#include "daemon/version.hpp"
+
+namespace muster::daemon {
+namespace {
+
+namespace asio = boost::asio;
+
+constexpr Duration kDecideEvery{500};
+// A stream takes a moment to come up; only then is a node without one worth telling of.
+constexpr Duration kStreamGrace{3'000};
+constexpr unsigned kKeepMembersEvery = 60;  // in units of kDecideEvery
+constexpr std::size_t kInboxSlice = 500;
+constexpr std::uint16_t kAgentPort = 5051;
+
+prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+}
+
+gossip::RecordWrite to_gossip(cluster::RecordWrite write) {
+  return {cluster::to_octets(write.shard), cluster::to_octets(write.key), std::move(write.value)};
+}
+
+Identity identity_of(const Config& config) {
+  auto identity = load_identity(config.state.directory);
+  if (identity) return *identity;
+  throw ConfigError{(config.state.directory / "node").string() +
+                    ": expected this node's identity or no file, in a writable folder: " +
+                    identity.error().message()};
+}
+
+}  // namespace
+
+Mesh::Mesh(asio::any_io_executor control, asio::thread_pool& workers, const Config& config,
+           cluster::Cluster& cluster, mesos::Observer* observer, prometheus::Registry& registry,
+           OnDelta on_delta)
+    : control_{std::move(control)},
+      workers_{workers},
+      config_{config},
+      cluster_{cluster},
+      observer_{observer},
+      registry_{registry},
+      on_delta_{std::move(on_delta)},
+      identity_{identity_of(config)},
+      election_{identity_.id, observer != nullptr && config.mesos.observer != "no",
+                config.gossip.join.empty() && load_members(config.state.directory).empty(),
+                Clock::now()},
+      publishing_{gauge(registry, "muster_cluster_publisher",
+                        "1 while this node publishes what all nodes read.")},
+      held_{gauge(registry, "muster_cluster_held_host_deaths",
+                  "Hosts believed dead whose backends stay, because too many died at once.")} {
+  read_keys();  // a mistake is said before anything runs
+}
+
+Mesh::~Mesh() {
+  stop();
+}
+
+std::vector<gossip::Key> Mesh::read_keys() const {
+  std::vector<gossip::Key> keys;
+  const auto& path = config_.gossip.key_file;
+  if (path.empty()) return keys;
+  std::ifstream in{path};
+  std::string line;
+  unsigned number = 0;
+  while (std::getline(in, line)) {
+    ++number;
+    if (line.empty() || line.front() == '#') continue;
+    const auto key = gossip::parse_key(line);
+    if (!key || keys.size() == gossip::kMaxKeys) {
+      throw ConfigError{path.string() + ':' + std::to_string(number) +
+                        ": expected at most 8 keys of 64 hexadecimal digits, one a line"};
+    }
+    keys.push_back(*key);
+  }
+  if (keys.empty()) {
+    throw ConfigError{path.string() +
+                      ": gossip.key_file: expected a readable file with 64 hexadecimal digits"};
+  }
+  return keys;
+}
+
+bool Mesh::start() {
+  const Config::Gossip& from = config_.gossip;
+  gossip::NodeOptions options;
+  options.id = identity_.id;
+  options.epoch = identity_.epoch;
+  options.cluster = from.cluster;
+  options.keys = read_keys();
+  options.insecure = from.insecure;
+  const std::optional<IpAddress> own = config_.node.v4   ? config_.node.v4
+                                       : config_.node.v6 ? config_.node.v6
+                                                         : own_address();
+  if (from.listen) {
+    options.listen = *from.listen;
+  } else if (own) {
+    options.listen = {*own, *Port::from(gossip::kDefaultPort)};
+  }
+  options.advertised = from.advertise;
+  if (options.advertised.empty() && own && !options.listen.address.is_unicast()) {
+    options.advertised = {{*own, options.listen.port}};
+  }
+  for (const std::string& where : from.join) {
+    if (const auto endpoint = Endpoint::parse(where)) {
+      options.join.push_back(*endpoint);
+    } else {
+      options.join_names.push_back(where);
+    }
+  }
+  kept_members_ = load_members(config_.state.directory);
+  options.join.insert(options.join.end(), kept_members_.begin(), kept_members_.end());
+  if (config_.node.agent) {
+    options.agent_endpoint = config_.node.agent;
+  } else if (own) {
+    options.agent_endpoint = Endpoint{*own, *Port::from(kAgentPort)};
+  }
+  said_[std::string{cluster::kObserverKey}] = observer_ == nullptr ? "no" : config_.mesos.observer;
+  said_["version"] = kVersion;
+  options.metadata = said_;
+
+  gossip::NodeCallbacks callbacks;
+  callbacks.on_members_changed = [this](const std::vector<Member>& changed) {
+    on_members(changed);
+  };
+  callbacks.on_records = [this](std::vector<gossip::RecordWrite> writes) {
+    on_records(std::move(writes));
+  };
+  callbacks.on_superseded = [this] { on_superseded(); };
+  callbacks.on_epoch = [this](std::uint32_t epoch) {
+    identity_.epoch = epoch;
+    asio::post(workers_, [directory = config_.state.directory, identity = identity_] {
+      if (!store_identity(directory, identity)) {
+        spdlog::warn("gossip: cannot write {}", (directory / "node").string());
+      }
+    });
+  };
+  callbacks.on_problem = [](const std::string& problem) { spdlog::warn("gossip: {}", problem); };
+
+  const Endpoint listen = options.listen;
+  auto node = gossip::Node::start(std::move(options), std::move(callbacks), control_, registry_);
+  if (!node) {
+    const bool no_key = node.error() == boost::system::errc::permission_denied;
+    spdlog::error("gossip: cannot run on {}: {}{}", to_string(listen), node.error().message(),
+                  no_key ? "; beyond loopback it needs gossip.key_file (64 hexadecimal digits, the "
+                           "same on every node), or gossip.insecure = true"
+                         : "");
+    return false;
+  }
+  node_ = std::move(*node);
+  spdlog::info("gossip: node {} listens on {}", identity_.id.str(), to_string(listen));
+  return true;
+}
+
+void Mesh::stop() {
+  stopped_ = true;
+  if (node_ != nullptr) node_->stop();
+}
+
+asio::awaitable<void> Mesh::run() {
+  asio::steady_timer timer{control_};
+  for (unsigned round = 0;; ++round) {
+    decide();
+    if (round % kKeepMembersEvery == kKeepMembersEvery - 1) keep_members();
+    timer.expires_after(kDecideEvery);
+    const auto [error] = co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    if (error) co_return;
+  }
+}
+
+void Mesh::keep_members() {
+  auto members = node_->last_members();
+  if (config_.state.directory.empty() || members.empty() || members == kept_members_) return;
+  kept_members_ = members;
+  asio::post(workers_, [directory = config_.state.directory, members = std::move(members)] {
+    if (!store_members(directory, members)) {
+      spdlog::warn("gossip: cannot write {}", (directory / "members").string());
+    }
+  });
+}
+
+// ---- roles -----------------------------------------------------------------------------------
+
+bool Mesh::reach() const {
+  if (observer_ == nullptr) return false;
+  const std::string& state = observer_->status().state;
+  return state == "subscribed" || state == "polling";
+}
+
+void Mesh::decide() {
+  const TimePoint now = Clock::now();
+  take_role(election_.decide(node_->members(), reach(), now));
+  publishing_.Set(role_ == cluster::Role::publisher ? 1 : 0);
+  held_.Set(static_cast<double>(cluster_.liveness().held()));
+  announce();
+}
+
+void Mesh::take_role(cluster::Role role) {
+  if (role == role_) return;
+  spdlog::info("cluster: this node is now {}", to_string(role));
+  role_ = role;
+  role_since_ = Clock::now();
+  if (role == cluster::Role::publisher) {
+    // A stream that ran for a standby has told its snapshot to nobody.
+    observer_->set_active(true);
+    observer_->restart();
+    return;
+  }
+  if (cluster_.leading()) step_down();
+  if (observer_ != nullptr) observer_->set_active(role == cluster::Role::standby);
+}
+
+void Mesh::step_down() {
+  node_->stop_publishing();
+  asio::post(workers_, [former = cluster_.follow()]() mutable { former.reset(); });
+  node_->snapshot([this](std::vector<gossip::RecordWrite> all) { on_records(std::move(all)); });
+}
+
+void Mesh::announce() {
+  auto say = said_;
+  say[std::string{cluster::kRoleKey}] = to_string(role_);
+  const bool expected = role_ != cluster::Role::follower;
+  const bool lacking = expected && !reach() && Clock::now() - role_since_ > kStreamGrace;
+  say[std::string{cluster::kReachKey}] = lacking ? "no" : "yes";
+  if (say == said_) return;
+  said_ = say;
+  node_->set_metadata(std::move(say));
+}
+
+void Mesh::on_superseded() {
+  if (stopped_ || role_ != cluster::Role::publisher) return;
+  spdlog::info("cluster: another node publishes");
+  election_.superseded();
+  take_role(cluster::Role::follower);
+  decide();
+}
+
+bool Mesh::admit(const Observation& observation) {
+  if (role_ != cluster::Role::publisher) return false;
+  if (cluster_.leading()) return true;
+  if (!observation.snapshot) return false;
+  // Only now, with a live stream behind it, does it take a term.
+  node_->begin_publishing({""});
+  cluster_.lead();
+  return true;
+}
+
+void Mesh::flush() {
+  auto writes = cluster_.take_writes();
+  if (writes.empty()) return;
+  std::vector<gossip::RecordWrite> out;
+  out.reserve(writes.size());
+  for (cluster::RecordWrite& write : writes) out.push_back(to_gossip(std::move(write)));
+  node_->publish(std::move(out));
+}
+
+// ---- what others say -------------------------------------------------------------------------
+
+void Mesh::on_members(const std::vector<Member>& changed) {
+  if (stopped_) return;
+  for (const Member& member : changed) {
+    if (member.id == identity_.id) continue;
+    const Endpoint* at = member.endpoints.empty() ? nullptr : &member.endpoints.front();
+    spdlog::debug("gossip: node {} at {} is {}", member.id.str(),
+                  at == nullptr ? "?" : to_string(*at), to_string(member.status));
+  }
+  on_delta_(cluster_.set_members(changed, Clock::now()));
+  decide();
+}
+
+void Mesh::on_records(std::vector<gossip::RecordWrite> writes) {
+  if (stopped_) return;
+  std::vector<cluster::RecordWrite> slice;
+  for (gossip::RecordWrite& write : writes) {
+    auto parsed = cluster::parse_write(write.shard, write.key, std::move(write.value));
+    if (!parsed) {
+      log_once_.warn("cluster: a replicated record was skipped: " +
+                     std::string{to_string(parsed.error())});
+      continue;
+    }
+    slice.push_back(std::move(*parsed));
+    if (slice.size() == kInboxSlice) inbox_.push_back(std::exchange(slice, {}));
+  }
+  if (!slice.empty()) inbox_.push_back(std::move(slice));
+  if (!draining_) drain();
+}
+
+/// One slice at a time, in the order they came.
+void Mesh::drain() {
+  draining_ = !inbox_.empty() && !stopped_;
+  if (!draining_) return;
+  const auto slice = std::move(inbox_.front());
+  inbox_.pop_front();
+  on_delta_(cluster_.replicate(slice, Clock::now()));
+  asio::post(control_, [this] { drain(); });
+}
+
+bool Mesh::reload_keys() {
+  if (config_.gossip.key_file.empty()) return true;
+  try {
+    auto keys = read_keys();
+    const std::size_t count = keys.size();
+    if (!node_->set_keys(std::move(keys))) return false;
+    spdlog::info("gossip: {} keys; the first one seals", count);
+    return true;
+  } catch (const ConfigError& error) {
+    spdlog::error("{}; the keys stay as they were", error.what());
+    return false;
+  }
+}
+
+Mesh::Status Mesh::status() const {
+  Status status;
+  status.self = identity_.id;
+  status.role = role_;
+  status.held = cluster_.liveness().held();
+  for (const Member& member : node_->members()) {
+    ++status.known;
+    if (member.status != MemberStatus::alive) continue;
+    ++status.alive;
+    const auto role = member.metadata.find(std::string{cluster::kRoleKey});
+    const bool publishes =
+        role != member.metadata.end() && role->second == to_string(cluster::Role::publisher);
+    if (publishes && member.id != identity_.id) status.publisher = member.id;
+  }
+  if (role_ == cluster::Role::publisher) status.publisher = identity_.id;
+  return status;
+}
+
+}  // namespace muster::daemon

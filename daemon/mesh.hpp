@@ -1,0 +1,107 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+
+#include "base/io/log_once.hpp"
+#include "base/observation.hpp"
+#include "cluster/core/cluster.hpp"
+#include "cluster/core/election.hpp"
+#include "daemon/config.hpp"
+#include "daemon/identity.hpp"
+#include "gossip/io/node.hpp"
+#include "mesos/io/observer.hpp"
+
+namespace boost::asio {
+class thread_pool;
+}
+namespace prometheus {
+class Gauge;
+class Registry;
+}  // namespace prometheus
+
+namespace muster::daemon {
+
+/// Ties gossip to the cluster's state: members to hosts that are down, replicated records to the
+/// view, and the election to who observes and publishes. Control thread only.
+class Mesh {
+ public:
+  /// What changed in the view; called on the control thread.
+  using OnDelta = std::function<void(const ClusterDelta&)>;
+
+  /// Throws ConfigError for keys that cannot be read and for a combination gossip refuses.
+  Mesh(boost::asio::any_io_executor control, boost::asio::thread_pool& workers, const Config&,
+       cluster::Cluster&, mesos::Observer*, prometheus::Registry&, OnDelta);
+  ~Mesh();
+  Mesh(const Mesh&) = delete;
+  Mesh& operator=(const Mesh&) = delete;
+
+  /// Opens the sockets. False: said why in the log.
+  bool start();
+  /// Decides on roles and keeps what must survive a restart, until cancelled.
+  boost::asio::awaitable<void> run();
+  /// Says goodbye to the others. Callbacks posted before may still run.
+  void stop();
+
+  /// What the observer said, as it came. True if it is to be given to the cluster.
+  bool admit(const Observation&);
+  /// After anything that may have written records: gives them to the others.
+  void flush();
+  /// Reads the key file again: live rotation. False: said why in the log, nothing changed.
+  bool reload_keys();
+
+  struct Status {
+    NodeId self;
+    cluster::Role role = cluster::Role::follower;
+    NodeId publisher;  // empty: none is known
+    std::size_t alive = 0;
+    std::size_t known = 0;
+    std::size_t held = 0;  // deaths that are known and not acted on
+  };
+  Status status() const;
+  std::vector<Member> members() const { return node_->members(); }
+
+ private:
+  void decide();
+  void take_role(cluster::Role);
+  void step_down();
+  void announce();
+  bool reach() const;
+  void on_members(const std::vector<Member>&);
+  void on_records(std::vector<gossip::RecordWrite>);
+  void on_superseded();
+  void drain();
+  void keep_members();
+  std::vector<gossip::Key> read_keys() const;
+
+  boost::asio::any_io_executor control_;
+  boost::asio::thread_pool& workers_;
+  const Config& config_;
+  cluster::Cluster& cluster_;
+  mesos::Observer* observer_;  // null: no masters are configured
+  prometheus::Registry& registry_;
+  OnDelta on_delta_;
+  Identity identity_;
+  cluster::Election election_;
+  std::unique_ptr<gossip::Node> node_;
+  cluster::Role role_ = cluster::Role::follower;
+  TimePoint role_since_{};
+  std::map<std::string, std::string> said_;  // of this node, to the others
+  std::deque<std::vector<cluster::RecordWrite>> inbox_;
+  bool draining_ = false;
+  bool stopped_ = false;
+  std::vector<Endpoint> kept_members_;
+  prometheus::Gauge& publishing_;
+  prometheus::Gauge& held_;
+  LogOnce log_once_;
+};
+
+}  // namespace muster::daemon

@@ -1,0 +1,211 @@
+#include <algorithm>
+#include <utility>
+
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "gossip/io/node_impl.hpp"
+
+// What takes long, in slices; and names to addresses.
+namespace muster::gossip {
+
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr Duration kSlice{5};  // then heartbeats and datagrams have their turn
+constexpr std::size_t kWritesAtOnce = 250;
+constexpr std::size_t kCopyAtLeast = 1'000;  // records, so that a slow machine gets on as well
+constexpr std::size_t kMaxHostName = 253;
+constexpr Duration kLookUp{3'000};
+constexpr Duration kLookUpAlone{3'000};
+constexpr Duration kLookUpJoined{60'000};
+
+}  // namespace
+
+void Node::Impl::publish(std::vector<RecordWrite> writes) {
+  if (writes.empty()) return;
+  const std::size_t count = writes.size();
+  if (pending_writes_.fetch_add(count) + count > kMaxPendingWrites) {
+    pending_writes_ -= count;
+    refused_writes_ += count;
+    asio::post(context_, [this, count] {
+      report(std::to_string(count) + " records could not be published: too many wait already");
+    });
+    return;
+  }
+  enqueue(Publish{std::move(writes)});
+}
+
+void Node::Impl::begin_publishing(std::vector<std::string> prefixes) {
+  enqueue(Begin{std::move(prefixes)});
+}
+
+void Node::Impl::stop_publishing() {
+  enqueue(End{});
+}
+
+void Node::Impl::snapshot(std::function<void(std::vector<RecordWrite>)> done) {
+  enqueue(Copy{std::move(done), {}});
+}
+
+void Node::Impl::enqueue(Work work) {
+  asio::post(context_, [this, work = std::move(work)]() mutable {
+    if (stopping_) return;
+    work_.push_back(std::move(work));
+    if (work_.size() == 1) pump();
+  });
+}
+
+void Node::Impl::pump() {
+  if (stopping_ || work_.empty()) return;
+  const Step step{*this};
+  const TimePoint end = Clock::now() + kSlice;
+  Effects fx;
+  do {
+    if (work_some(work_.front(), fx)) work_.pop_front();
+  } while (!work_.empty() && Clock::now() < end);
+  perform(fx);
+  if (!work_.empty()) asio::post(context_, [this] { pump(); });
+}
+
+bool Node::Impl::work_some(Work& work, Effects& fx) {
+  if (auto* publish = std::get_if<Publish>(&work)) return publish_some(*publish, fx);
+  if (auto* copy = std::get_if<Copy>(&work)) {
+    perform(fx);  // what changed before goes before
+    return copy_some(*copy);
+  }
+  if (auto* begin = std::get_if<Begin>(&work)) {
+    core_->begin_publishing(std::move(begin->prefixes), Clock::now(), fx);
+  } else {
+    core_->stop_publishing();
+  }
+  return true;
+}
+
+bool Node::Impl::publish_some(Publish& publish, Effects& fx) {
+  const std::size_t count = std::min(kWritesAtOnce, publish.writes.size() - publish.next);
+  const auto first = publish.writes.begin() + static_cast<std::ptrdiff_t>(publish.next);
+  std::vector<RecordWrite> slice{
+      std::make_move_iterator(first),
+      std::make_move_iterator(first + static_cast<std::ptrdiff_t>(count))};
+  core_->publish(std::move(slice), Clock::now(), fx);
+  publish.next += count;
+  pending_writes_ -= count;
+  return publish.next == publish.writes.size();
+}
+
+bool Node::Impl::copy_some(Copy& copy) {
+  // From the start each time: when one walk finds every shard as it was copied, it is the state
+  // of one moment.
+  const TimePoint end = Clock::now() + kSlice;
+  std::size_t copied = 0;
+  std::size_t records = 0;
+  for (const auto& [id, shard] : core_->shards().shards()) {
+    auto& part = copy.parts[id];
+    records += shard.records.size();
+    if (part.head == shard.head) continue;
+    if (copied >= kCopyAtLeast && Clock::now() >= end) return false;
+    part.head = shard.head;
+    part.records.clear();
+    part.records.reserve(shard.records.size());
+    for (const auto& [key, value] : shard.records) part.records.push_back({id, key, value});
+    copied += shard.records.size() + 1;
+  }
+  std::vector<RecordWrite> all;
+  all.reserve(records);
+  for (const auto& [id, shard] : core_->shards().shards()) {
+    auto& part = copy.parts[id].records;
+    all.insert(all.end(), std::make_move_iterator(part.begin()),
+               std::make_move_iterator(part.end()));
+  }
+  asio::post(control_, [done = std::move(copy.done), all = std::move(all)]() mutable {
+    done(std::move(all));
+  });
+  return true;
+}
+
+std::optional<std::vector<Node::Impl::JoinName>> Node::Impl::parse_names(
+    const std::vector<std::string>& texts) {
+  if (texts.size() > kMaxJoinNames) return std::nullopt;
+  std::vector<JoinName> names;
+  for (const std::string& text : texts) {
+    if (const auto literal = Endpoint::parse(text)) {
+      names.push_back({literal->address.to_string(), literal->port});
+      continue;
+    }
+    const auto colon = text.find(':');
+    if (colon == 0 || colon == std::string::npos || colon > kMaxHostName) return std::nullopt;
+    const auto port = Port::parse(std::string_view{text}.substr(colon + 1));
+    if (!port) return std::nullopt;
+    names.push_back({text.substr(0, colon), *port});
+  }
+  return names;
+}
+
+void Node::Impl::set_join(std::vector<Endpoint> join) {
+  post([this, join = std::move(join)](Gossip&, Effects&) mutable {
+    options_.join = std::move(join);
+    give_seeds();
+  });
+}
+
+bool Node::Impl::set_join_names(std::vector<std::string> texts) {
+  auto names = parse_names(texts);
+  if (!names) return false;
+  post([this, names = std::move(*names)](Gossip&, Effects&) mutable {
+    names_ = std::move(names);
+    std::erase_if(found_, [&](const auto& found) {
+      return std::find(names_.begin(), names_.end(), found.first) == names_.end();
+    });
+    give_seeds();
+    look_up_timer_.cancel();
+  });
+  return true;
+}
+
+void Node::Impl::give_seeds() {
+  std::vector<Endpoint> seeds = options_.join;
+  for (const auto& [name, endpoints] : found_) {
+    seeds.insert(seeds.end(), endpoints.begin(), endpoints.end());
+  }
+  core_->set_seeds(std::move(seeds), Clock::now());
+  arm();
+}
+
+// For ever: an address may change while this node is alone, and then it is the only way back.
+asio::awaitable<void> Node::Impl::look_up() {
+  for (;;) {
+    const auto names = names_;
+    for (const JoinName& name : names) {
+      const auto addresses = co_await resolver_->resolve(name.host, kLookUp);
+      if (stopping_) co_return;
+      if (!addresses) {
+        // What it was before may still be right.
+        report("no address for " + name.host + ": " + addresses.error().message());
+        continue;
+      }
+      if (std::find(names_.begin(), names_.end(), name) == names_.end()) continue;
+      auto& endpoints = found_[name];
+      endpoints.clear();
+      for (const IpAddress& address : *addresses) endpoints.push_back({address, name.port});
+      give_seeds();
+    }
+    const TimePoint begin = Clock::now();
+    bool asked_again = false;
+    while (!asked_again) {
+      const TimePoint until = begin + (core_->joined() ? kLookUpJoined : kLookUpAlone);
+      if (names_.empty() || Clock::now() < until) {
+        ErrorCode woken;
+        look_up_timer_.expires_after(Duration{1'000});
+        co_await look_up_timer_.async_wait(asio::redirect_error(asio::use_awaitable, woken));
+        if (stopping_) co_return;
+        asked_again = woken == asio::error::operation_aborted;
+      } else {
+        asked_again = true;
+      }
+    }
+  }
+}
+
+}  // namespace muster::gossip

@@ -1,0 +1,268 @@
+#include <chrono>
+#include <memory>
+
+#include <doctest/doctest.h>
+
+#include "cluster/core/cluster.hpp"
+#include "samples.hpp"
+
+using namespace muster;
+using namespace muster::cluster;
+using namespace muster::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr TimePoint kStart{1000s};
+constexpr Cluster::WallTime kWall{1'700'000'000s};
+
+/// A node, and what it hears and says.
+struct Node : Cluster {
+  Node() : Cluster{options()} {}
+  static ClusterOptions options() {
+    ClusterOptions options;
+    options.replicated = true;
+    return options;
+  }
+  ClusterDelta lead_with(const Observation& observation, TimePoint now = kStart) {
+    lead();
+    begin(std::make_shared<const Observation>(observation), now, kWall);
+    return work(now);
+  }
+  ClusterDelta work(TimePoint now = kStart) {
+    ClusterDelta last;
+    while (busy()) last = advance(7, now, kWall);
+    return last;
+  }
+  ClusterDelta timer(TimePoint now) { return on_timer(now, kWall + (now - kStart)); }
+};
+
+/// Through octets, as gossip carries them.
+std::vector<RecordWrite> carried(const std::vector<RecordWrite>& writes) {
+  std::vector<RecordWrite> out;
+  for (const RecordWrite& write : writes) {
+    auto parsed = parse_write(to_octets(write.shard), to_octets(write.key), write.value);
+    REQUIRE(parsed.has_value());
+    out.push_back(std::move(*parsed));
+  }
+  return out;
+}
+
+void same_view(const Cluster& a, const Cluster& b) {
+  const auto equal = [](const auto& x, const auto& y) {
+    return std::equal(x.begin(), x.end(), y.begin(), y.end(), [](const auto& l, const auto& r) {
+      return l.first == r.first && *l.second == *r.second;
+    });
+  };
+  CHECK(equal(a.view().tasks(), b.view().tasks()));
+  CHECK(equal(a.view().agents(), b.view().agents()));
+  CHECK(equal(a.view().frameworks(), b.view().frameworks()));
+  CHECK(equal(a.view().vips(), b.view().vips()));
+  CHECK(a.view().vip_records() == b.view().vip_records());
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("cluster/core/replication");
+
+TEST_CASE("octets that are no shard or key of ours are refused") {
+  CHECK(parse_write("", "\2a", std::nullopt).error() == DecodeError::bad_kind);
+  CHECK(parse_write("\5", "\2a", std::nullopt).error() == DecodeError::bad_kind);
+  CHECK(parse_write("\x80", "\2a", std::nullopt).error() == DecodeError::bad_kind);
+  CHECK(parse_write("\4", "\2a", std::nullopt).error() == DecodeError::bad_key);
+  CHECK(parse_write("\1x", "\3a", std::nullopt).error() == DecodeError::bad_key);
+  CHECK(parse_write("\1", "", std::nullopt).error() == DecodeError::bad_key);
+  CHECK(parse_write("\1", "\3", std::nullopt).error() == DecodeError::bad_key);
+  CHECK(parse_write("\1", "\3a", std::vector<std::byte>(kMaxRecordBytes + 1)).error() ==
+        DecodeError::too_long);
+}
+
+TEST_CASE("a follower takes no observation, and becomes what the publisher is") {
+  Node publisher;
+  Node follower;
+  follower.begin(std::make_shared<const Observation>(make_snapshot(3)), kStart, kWall);
+  CHECK_FALSE(follower.busy());
+  CHECK(follower.view().tasks().empty());
+
+  CHECK(publisher.lead_with(make_snapshot(30)).complete);
+  CHECK_FALSE(follower.replicate(carried(publisher.take_writes()), kStart).complete);
+  same_view(publisher, follower);
+  REQUIRE(follower.next_deadline());
+  CHECK(*follower.next_deadline() == kStart + Cluster::kSettle);
+  CHECK(follower.timer(kStart + Cluster::kSettle).complete);
+  CHECK(publisher.take_writes().empty());
+
+  publisher.observe(gone("t3", GoneReason::terminal), kStart, kWall);
+  const auto delta = follower.replicate(carried(publisher.take_writes()), kStart + 1s);
+  CHECK(delta.tasks.size() == 1);
+  CHECK(delta.complete);
+  same_view(publisher, follower);
+}
+
+TEST_CASE("a follower that lacks an agent's shard is not complete") {
+  Observation two = make_snapshot(4);
+  two.agents.push_back(make_agent("a2"));
+  Node publisher;
+  publisher.lead_with(two);
+  std::vector<RecordWrite> some;
+  std::vector<RecordWrite> rest;
+  for (RecordWrite& write : publisher.take_writes()) {
+    (write.shard.agent == AgentId{"a2"} ? rest : some).push_back(std::move(write));
+  }
+  Node follower;
+  follower.replicate(some, kStart);
+  CHECK_FALSE(follower.timer(kStart + 10s).complete);
+  follower.replicate(rest, kStart + 11s);
+  CHECK(follower.timer(kStart + 12s).complete);
+}
+
+TEST_CASE("what was on disk serves at once, and goes once a complete state lacks it") {
+  Cluster before;
+  before.observe(make_snapshot(20), kStart, kWall);
+  Node publisher;
+  publisher.lead_with(make_snapshot(15));
+  const auto writes = publisher.take_writes();
+
+  Node follower;
+  const auto restored = follower.restore(before.save(), kStart, kWall);
+  REQUIRE(restored.has_value());
+  CHECK(restored->tasks.size() == 20);
+  CHECK(restored->complete);
+  CHECK(follower.replicate(writes, kStart + 1s).tasks.empty());
+  CHECK(follower.view().tasks().size() == 20);
+  const auto dropped = follower.timer(kStart + 1s + Cluster::kDropUnconfirmed);
+  CHECK(dropped.tasks.size() == 5);
+  same_view(publisher, follower);
+}
+
+TEST_CASE("what was on disk stays while nobody publishes") {
+  Cluster before;
+  before.observe(make_snapshot(20), kStart, kWall);
+  Node follower;
+  REQUIRE(follower.restore(before.save(), kStart, kWall).has_value());
+  follower.timer(kStart + 3600s);
+  CHECK(follower.view().tasks().size() == 20);
+  CHECK_FALSE(follower.next_deadline());
+}
+
+TEST_CASE("who takes over changes nothing but what the master says, VIP addresses included") {
+  Node first;
+  Node second;
+  first.lead_with(make_snapshot(40));
+  second.replicate(first.take_writes(), kStart);
+  second.timer(kStart + 1s);
+
+  second.lead();
+  CHECK(second.busy());
+  second.begin(std::make_shared<const Observation>(make_snapshot(39)), kStart + 2s, kWall);
+  std::size_t changes = 0;
+  while (second.busy()) changes += second.advance(7, kStart + 2s, kWall).tasks.size();
+  CHECK(changes == 1);
+  CHECK(second.view().vip_records() == first.view().vip_records());
+
+  // What it writes brings a node that holds nothing to the same.
+  Node joiner;
+  joiner.replicate(second.take_writes(), kStart + 3s);
+  same_view(second, joiner);
+}
+
+TEST_CASE("a takeover doubts a suddenly empty master as the former publisher would have") {
+  Node first;
+  Node second;
+  first.lead_with(make_snapshot(40));
+  second.replicate(first.take_writes(), kStart);
+  second.lead_with(make_snapshot(4), kStart + 1s);
+  CHECK(second.view().tasks().size() == 40);
+  CHECK(second.status(kStart + 1s).held_tasks == 36);
+}
+
+TEST_CASE("events that come while what is known is still adopted are not lost") {
+  Node first;
+  Node second;
+  first.lead_with(make_snapshot(40));
+  second.replicate(first.take_writes(), kStart);
+  second.lead();
+  second.begin(std::make_shared<const Observation>(make_snapshot(40)), kStart, kWall);
+  second.advance(3, kStart, kWall);
+  second.observe(gone("t1", GoneReason::terminal), kStart, kWall);
+  second.work();
+  CHECK(second.view().tasks().size() == 39);
+}
+
+TEST_CASE(
+    "a publisher sets right what others wrote, and keeps what came just before it took over") {
+  Node former;
+  former.lead_with(make_snapshot(10));
+  auto early = former.take_writes();
+  Node publisher;
+  publisher.replicate(early, kStart);
+
+  former.begin(std::make_shared<const Observation>(make_snapshot(12)), kStart, kWall);
+  former.work();
+  const auto late = former.take_writes();
+  publisher.lead();
+  CHECK(publisher.replicate(late, kStart).tasks.size() == 2);
+
+  publisher.begin(std::make_shared<const Observation>(make_snapshot(12)), kStart, kWall);
+  publisher.work();
+  CHECK(publisher.view().tasks().size() == 12);
+  publisher.take_writes();
+
+  // Now it has seen the master itself.
+  Node stale;
+  stale.lead_with(make_snapshot(13));
+  publisher.replicate(stale.take_writes(), kStart);
+  CHECK(publisher.view().tasks().size() == 12);
+  const auto corrections = publisher.take_writes();
+  REQUIRE(corrections.size() == 1);
+  CHECK(corrections.front().key == record_key(key("t12")));
+  CHECK_FALSE(corrections.front().value.has_value());
+  // Its own words, coming back, are no news.
+  publisher.replicate(early, kStart);
+  CHECK(publisher.take_writes().empty());
+}
+
+TEST_CASE("who is superseded takes on the other's state, also where its own was never sent") {
+  Node winner;
+  winner.lead_with(make_snapshot(10));
+  Node loser;
+  loser.lead_with(make_snapshot(14));
+  loser.take_writes();
+  loser.follow();
+  CHECK_FALSE(loser.leading());
+  CHECK(loser.view().tasks().size() == 14);
+  loser.replicate(winner.take_writes(), kStart + 1s);
+  loser.timer(kStart + 1s + Cluster::kDropUnconfirmed);
+  same_view(winner, loser);
+  CHECK(loser.take_writes().empty());
+}
+
+TEST_CASE("tasks of a dead host are marked, in one change with whatever else changed") {
+  Node node;
+  node.lead_with(make_snapshot(3));
+  Member dead;
+  dead.id = NodeId{"n"};
+  dead.status = MemberStatus::host_down;
+  dead.endpoints = {{ip("10.0.0.1"), port(61420)}};
+  auto delta = node.set_members({&dead, 1}, kStart);
+  REQUIRE(delta.tasks.size() == 3);
+  CHECK(delta.tasks[0].after->host_down);
+  CHECK(delta.complete);
+  // One that starts there meanwhile is no better off.
+  Observation more;
+  more.tasks = {make_task("t9")};
+  delta = node.observe(more, kStart, kWall);
+  REQUIRE(delta.tasks.size() == 1);
+  CHECK(delta.tasks[0].after->host_down);
+  // It is this node's belief: nobody else is told.
+  for (const RecordWrite& write : node.take_writes()) {
+    if (write.key != record_key(key("t9"))) continue;
+    const auto task = decode_task(write.shard, write.key, *write.value);
+    REQUIRE(task.has_value());
+    CHECK_FALSE(task->host_down);
+  }
+  dead.status = MemberStatus::alive;
+  CHECK(node.set_members({&dead, 1}, kStart + 1s).tasks.size() == 4);
+}
+
+TEST_SUITE_END();
