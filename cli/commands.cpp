@@ -124,10 +124,16 @@ std::string show_status(const json::value& status) {
   rows.push_back({"ready", is_true(status, "ready") ? "yes" : "no: " + text(status, "not_ready")});
   rows.push_back({"node", text(part("node"), "addresses")});
   rows.push_back({"source", text(source, "source") + ": " + text(source, "reason")});
+  const std::string age = text(source, "last_event_seconds");
   rows.push_back(
-      {"mesos", with_error(text(source, "state") + ' ' + text(source, "master") + ", last event " +
-                               text(source, "last_event_seconds") + " s ago",
+      {"mesos", with_error(age.empty() ? "news come by way of another node"
+                                       : text(source, "state") + ' ' + text(source, "master") +
+                                             ", last event " + age + " s ago",
                            text(source, "last_error"))});
+  if (const json::value& gossip = part("gossip"); is_true(gossip, "enabled")) {
+    rows.push_back({"gossip", text(gossip, "role") + ", " + text(gossip, "members_alive") + " of " +
+                                  text(gossip, "members_known") + " members alive"});
+  }
   rows.push_back({"cluster", text(cluster, "tasks") + " tasks, " + text(cluster, "agents") +
                                  " agents, " + text(cluster, "frameworks") + " frameworks" +
                                  (is_true(cluster, "recovering") ? ", master recovering" : "") +
@@ -162,11 +168,17 @@ int changes(const Target& target) {
 }
 
 int members(const Target& target) {
-  const auto there = ask_daemon(target, "/v1/nodes");
-  if (!there && there.error().status == 404) {
+  const auto answer = ask_daemon(target, "/v1/nodes");
+  if (!answer && answer.error().status != 404) return complain(answer.error().line);
+  if (!answer || list(*answer, "nodes").empty()) {
     return complain("this daemon works alone: it keeps no list of other nodes");
   }
-  return ask(target, "/v1/nodes", show_members, members_good);
+  if (target.json) {
+    print_json(*answer);
+  } else {
+    print(show_members(*answer));
+  }
+  return members_good(*answer) ? kGood : kTrouble;
 }
 
 int records(const Target& target, const std::string& part) {

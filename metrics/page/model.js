@@ -18,7 +18,7 @@ export function rate(n) {
 
 /** Seconds as people say them: "3 s", "4 min", "2 h", "5 d". */
 export function duration(seconds) {
-  if (!Number.isFinite(seconds)) return 'never';
+  if (!Number.isFinite(seconds)) return '–';
   const s = Math.max(0, Math.round(seconds));
   if (s < 120) return `${s} s`;
   if (s < 7200) return `${Math.round(s / 60)} min`;
@@ -100,7 +100,9 @@ export function health({status, vips = [], nodes = null, answering, seen}) {
   if (found.length > 0) return {level: 'warn', mark: '!', title: 'Serving, with trouble', details: found};
   const parts = [];
   const from = status.observation ?? {};
-  parts.push(from.master ? `State from Mesos master ${from.master}` : 'State is complete');
+  const publisher = (nodes ?? []).find((node) => node.publisher && !node.self);
+  if (publisher) parts.push(`State from node ${nodeState(publisher).address}, which follows Mesos for all`);
+  else parts.push(from.master ? `State from Mesos master ${from.master}` : 'State is complete');
   if (status.lb?.driver && status.lb.driver !== 'off') parts.push(`kernel programmed by ${status.lb.driver}`);
   if (status.dns?.listen && status.dns.listen !== 'off') parts.push(`DNS on ${[].concat(status.dns.listen).join(', ')}`);
   return {level: 'good', mark: '✓', title: 'All is served', details: [`${parts.join('; ')}.`]};

@@ -31,7 +31,8 @@ async function get(path) {
 async function ask() {
   const [status, vips, nodes, changes] = await Promise.all(['/v1/status', '/v1/vips', '/v1/nodes', '/v1/changes'].map(get));
   lastAnswer = Date.now();
-  latest = {status, vips: vips ?? [], nodes: Array.isArray(nodes?.nodes) ? nodes.nodes : null, changes: changes?.changes ?? null};
+  const alone = !Array.isArray(nodes?.nodes) || (nodes.nodes.length === 0 && status.gossip?.enabled === false);
+  latest = {status, vips: vips ?? [], nodes: alone ? null : nodes.nodes, changes: changes?.changes ?? null};
   rates.take(lastAnswer / 1000, totals(latest.vips));
 }
 

@@ -78,7 +78,7 @@ export function showFigures({status, vips, nodes, perSecond}) {
     {name: 'VIPs', value: count(vips.length), unit: `${count(backends)} backends`},
     {name: 'Tasks', value: count(status.cluster?.tasks), unit: `on ${count(status.cluster?.agents)} agents`},
     {name: 'Names', value: count(status.dns?.names), unit: 'in DNS'},
-    {name: 'Age of the state', value: duration(age), unit: ''},
+    {name: 'Last news from Mesos', value: duration(age), unit: Number.isFinite(age) ? 'ago' : 'come by another node'},
   ];
   if (nodes) rows.splice(3, 0, {name: 'Nodes', value: count(nodes.filter((n) => n.status === 'alive').length), unit: `of ${count(nodes.length)} alive`});
   figures.show(rows, (row) => row.name);

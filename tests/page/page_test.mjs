@@ -63,6 +63,21 @@ test('without a list of nodes the page is whole and says so', () => onPage(plain
   assert.equal(await page.isVisible('#changes-section'), false);
 }));
 
+test('a daemon without gossip has an empty list of nodes, and is alone all the same', () => {
+  const answers = plain([], {'/v1/nodes': {nodes: []}, '/v1/status': {...status(), gossip: {enabled: false}}});
+  return onPage(answers, {}, (page) => page.getByText('This daemon works alone').waitFor());
+});
+
+test('a node that does not ask Mesos says who does', () => {
+  const answers = plain([], {'/v1/nodes': {nodes: [node(1, {self: true}), node(2, {publisher: true, observer: true})]}});
+  answers['/v1/status'].observation = {source: 'node x', state: '', master: '', last_event_seconds: null, last_error: ''};
+  return onPage(answers, {}, async (page) => {
+    await title(page, 'All is served');
+    assert.match((await details(page))[0], /State from node 10\.66\.0\.2/);
+    await page.getByText('come by another node').waitFor();
+  });
+});
+
 test('what is not ready is said with its reasons', () => {
   const answers = plain([], {'/v1/status': {...status(), ready: false, not_ready: ['no complete state from a master yet: connection refused']}});
   return onPage(answers, {}, async (page) => {
