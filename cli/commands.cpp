@@ -1,11 +1,10 @@
 #include "cli/commands.hpp"
 
-#include <cstdio>
-#include <string_view>
+#include <chrono>
 
 #include <boost/json.hpp>
 
-#include "cli/http_client.hpp"
+#include "cli/ask.hpp"
 #include "cli/table.hpp"
 
 namespace muster::cli {
@@ -14,70 +13,17 @@ namespace {
 namespace json = boost::json;
 using Rows = std::vector<std::vector<std::string>>;
 
-constexpr Duration kLimit{10'000};  // a daemon with 100,000 tasks answers in well under a second
-
-void print(std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-}
-
-int complain(const std::string& line) {
-  std::fprintf(stderr, "muster: %s\n", line.c_str());
-  return 1;
-}
-
-// Values out of the daemon's JSON; what is missing prints as nothing, so that an older client can
-// read a newer daemon and the other way round.
-const json::value* at(const json::value& value, std::string_view key) {
-  const json::object* object = value.if_object();
-  return object == nullptr ? nullptr : object->if_contains(key);
-}
-
-std::string text(const json::value& value, std::string_view key) {
-  const json::value* found = at(value, key);
-  if (found == nullptr || found->is_null()) return "";
-  if (const json::string* string = found->if_string()) return std::string{*string};
-  if (const json::array* list = found->if_array()) {
-    std::string joined;
-    for (const json::value& item : *list) {
-      if (!item.is_string()) continue;
-      joined += (joined.empty() ? "" : ", ") + std::string{item.get_string()};
-    }
-    return joined;
-  }
-  return json::serialize(*found);
-}
-
-bool is_true(const json::value& value, std::string_view key) {
-  const json::value* found = at(value, key);
-  return found != nullptr && found->is_bool() && found->get_bool();
-}
-
-const json::array& list(const json::value& value, std::string_view key) {
-  static const json::array kNone;
-  const json::value* found = at(value, key);
-  return found != nullptr && found->is_array() ? found->get_array() : kNone;
-}
-
-// Asks the daemon; prints its JSON as it is, or hands it to `show`.
-int ask(const Target& target, const std::string& path, std::string (*show)(const json::value&)) {
-  const auto reply = http_get(target.daemon, path, kLimit);
-  if (!reply) {
-    return complain("no answer from " + to_string(target.daemon) + " (" + reply.error().message() +
-                    "); is the daemon running? (muster agent --config FILE)");
-  }
-  if (reply->status != 200) {
-    return complain(to_string(target.daemon) + path + " answered " + std::to_string(reply->status) +
-                    ": " + reply->body.substr(0, 200));
-  }
+// Asks the daemon; prints its JSON as it is, or what `show` makes of it.
+int ask(const Target& target, const std::string& path, std::string (*show)(const json::value&),
+        bool (*good)(const json::value&) = nullptr) {
+  const auto value = ask_daemon(target, path);
+  if (!value) return complain(value.error().line);
   if (target.json) {
-    print(reply->body);
-    return 0;
+    print_json(*value);
+  } else {
+    print(show(*value));
   }
-  boost::system::error_code error;
-  const json::value value = json::parse(reply->body, error);
-  if (error) return complain(to_string(target.daemon) + path + " did not answer with JSON");
-  print(show(value));
-  return 0;
+  return good == nullptr || good(*value) ? kGood : kTrouble;
 }
 
 std::string show_vips(const json::value& vips) {
@@ -115,6 +61,51 @@ std::string show_tasks(const json::value& tasks) {
   return table(rows);
 }
 
+std::string show_members(const json::value& answer) {
+  Rows rows{{"NODE", "STATUS", "ADDRESS", "ROLE", "VERSION", "AGENT"}};
+  for (const json::value& node : list(answer, "nodes")) {
+    std::string role = is_true(node, "self") ? "this node" : "";
+    const char* duty = is_true(node, "publisher")  ? "publisher"
+                       : is_true(node, "observer") ? "observer"
+                                                   : "";
+    if (!role.empty() && *duty != 0) role += ", ";
+    rows.push_back({text(node, "id"), text(node, "status"), text(node, "endpoints"), role + duty,
+                    text(node, "version"), text(node, "agent")});
+  }
+  return rows.size() == 1 ? "no nodes\n" : table(rows);
+}
+
+bool members_good(const json::value& answer) {
+  for (const json::value& node : list(answer, "nodes")) {
+    if (text(node, "status").ends_with("_down")) return false;
+  }
+  return true;
+}
+
+std::string show_records(const json::value& answer) {
+  Rows rows{{"NAME", "TYPE", "DATA"}};
+  for (const json::value& record : list(answer, "records")) {
+    rows.push_back({text(record, "name"), text(record, "type"), text(record, "data")});
+  }
+  if (rows.size() == 1) return "no records\n";
+  return table(rows) + (is_true(answer, "more") ? "and more: give a part of the name\n" : "");
+}
+
+std::string ago(double seconds) {
+  if (seconds < 120) return std::to_string(static_cast<int>(seconds)) + " s";
+  if (seconds < 7200) return std::to_string(static_cast<int>(seconds / 60)) + " min";
+  return std::to_string(static_cast<int>(seconds / 3600)) + " h";
+}
+
+std::string show_changes(const json::value& answer) {
+  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
+  Rows rows{{"AGO", "WHAT"}};
+  for (const json::value& change : list(answer, "changes")) {
+    rows.push_back({ago(now.count() - number(change, "at")), text(change, "text")});
+  }
+  return rows.size() == 1 ? "nothing has changed since the daemon started\n" : table(rows);
+}
+
 std::string show_status(const json::value& status) {
   const json::value none = json::object{};
   const auto part = [&](std::string_view key) -> const json::value& {
@@ -133,10 +124,16 @@ std::string show_status(const json::value& status) {
   rows.push_back({"ready", is_true(status, "ready") ? "yes" : "no: " + text(status, "not_ready")});
   rows.push_back({"node", text(part("node"), "addresses")});
   rows.push_back({"source", text(source, "source") + ": " + text(source, "reason")});
+  const std::string age = text(source, "last_event_seconds");
   rows.push_back(
-      {"mesos", with_error(text(source, "state") + ' ' + text(source, "master") + ", last event " +
-                               text(source, "last_event_seconds") + " s ago",
+      {"mesos", with_error(age.empty() ? "news come by way of another node"
+                                       : text(source, "state") + ' ' + text(source, "master") +
+                                             ", last event " + age + " s ago",
                            text(source, "last_error"))});
+  if (const json::value& gossip = part("gossip"); is_true(gossip, "enabled")) {
+    rows.push_back({"gossip", text(gossip, "role") + ", " + text(gossip, "members_alive") + " of " +
+                                  text(gossip, "members_known") + " members alive"});
+  }
   rows.push_back({"cluster", text(cluster, "tasks") + " tasks, " + text(cluster, "agents") +
                                  " agents, " + text(cluster, "frameworks") + " frameworks" +
                                  (is_true(cluster, "recovering") ? ", master recovering" : "") +
@@ -151,16 +148,43 @@ std::string show_status(const json::value& status) {
   return table(rows);
 }
 
+bool status_good(const json::value& status) {
+  return is_true(status, "ready");
+}
+
 }  // namespace
 
 int status(const Target& target) {
-  return ask(target, "/v1/status", show_status);
+  return ask(target, "/v1/status", show_status, status_good);
 }
 int vips(const Target& target) {
   return ask(target, "/v1/vips", show_vips);
 }
 int tasks(const Target& target) {
   return ask(target, "/v1/tasks", show_tasks);
+}
+int changes(const Target& target) {
+  return ask(target, "/v1/changes", show_changes);
+}
+
+int members(const Target& target) {
+  const auto answer = ask_daemon(target, "/v1/nodes");
+  if (!answer && answer.error().status != 404) return complain(answer.error().line);
+  if (!answer || list(*answer, "nodes").empty()) {
+    return complain("this daemon works alone: it keeps no list of other nodes");
+  }
+  if (target.json) {
+    print_json(*answer);
+  } else {
+    print(show_members(*answer));
+  }
+  return members_good(*answer) ? kGood : kTrouble;
+}
+
+int records(const Target& target, const std::string& part) {
+  constexpr const char* kMost = "100000";
+  return ask(target, "/v1/records?limit=" + std::string{kMost} + "&contains=" + escaped(part),
+             show_records);
 }
 
 }  // namespace muster::cli

@@ -6,7 +6,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/json.hpp>
 
-#include "cli/commands.hpp"
+#include "cli/ask.hpp"
 #include "cli/http_client.hpp"
 #include "dns/core/query.hpp"
 #include "dns/core/text.hpp"
@@ -21,12 +21,8 @@ constexpr Duration kLimit{5000};  // the daemon's own forwarder gives up well be
 constexpr std::size_t kRcodeAt = 3;
 constexpr std::size_t kAnswerCountAt = 6;
 
-int complain(const std::string& line, int status) {
-  std::fprintf(stderr, "muster: %s\n", line.c_str());
-  return status;
-}
+}  // namespace
 
-// Where the daemon says that its DNS server listens; a wildcard address means this machine.
 std::optional<Endpoint> dns_server_of(const Endpoint& daemon) {
   const auto reply = http_get(daemon, "/v1/status", kLimit);
   if (!reply || reply->status != 200) return std::nullopt;
@@ -39,7 +35,7 @@ std::optional<Endpoint> dns_server_of(const Endpoint& daemon) {
   return endpoint;
 }
 
-Result<std::vector<std::byte>> exchange(const Endpoint& server, std::vector<std::byte> query) {
+Result<std::vector<std::byte>> ask_dns(const Endpoint& server, std::vector<std::byte> query) {
   asio::io_context context;
   Result<std::vector<std::byte>> reply = asio::error::make_error_code(asio::error::timed_out);
   std::exception_ptr failure;
@@ -53,35 +49,33 @@ Result<std::vector<std::byte>> exchange(const Endpoint& server, std::vector<std:
   return reply;
 }
 
-}  // namespace
-
 int resolve(const Target& target, const ResolveOptions& options) {
   const auto name = dns::Name::parse(options.name);
-  if (!name) return complain("\"" + options.name + "\" is not a domain name", 2);
+  if (!name) return complain("\"" + options.name + "\" is not a domain name", kUsage);
   const auto type = dns::parse_type(options.type);
   if (!type) {
-    return complain("\"" + options.type + "\" is not a record type like A, AAAA, SRV or PTR", 2);
+    return complain("\"" + options.type + "\" is not a record type like A, AAAA, SRV or PTR",
+                    kUsage);
   }
   const auto server = options.server ? options.server : dns_server_of(target.daemon);
   if (!server) {
     return complain("no answer from " + to_string(target.daemon) +
-                        ", so where DNS listens is not known; is the daemon running? (--server "
-                        "names a DNS server)",
-                    1);
+                    ", so where DNS listens is not known; is the daemon running? (--server "
+                    "names a DNS server)");
   }
   dns::QueryOptions query;
   query.id = static_cast<std::uint16_t>(std::random_device{}());
-  const auto reply = exchange(*server, dns::make_query(*name, *type, query));
+  const auto reply = ask_dns(*server, dns::make_query(*name, *type, query));
   if (!reply) {
-    return complain("no reply from " + to_string(*server) + ": " + reply.error().message(), 1);
+    return complain("no reply from " + to_string(*server) + ": " + reply.error().message());
   }
   std::fputs(dns::reply_text(*reply).c_str(), stdout);
   std::printf(";; from %s\n", to_string(*server).c_str());
   const auto octet = [&](std::size_t at) { return std::to_integer<unsigned>((*reply)[at]); };
-  if (reply->size() < dns::kHeaderSize) return 1;
+  if (reply->size() < dns::kHeaderSize) return kFailed;
   const bool no_error = (octet(kRcodeAt) & 0x0FU) == 0;
   const bool answered = (octet(kAnswerCountAt) << 8U | octet(kAnswerCountAt + 1)) != 0;
-  return no_error && answered ? 0 : 1;
+  return no_error && answered ? kGood : kFailed;
 }
 
 }  // namespace muster::cli

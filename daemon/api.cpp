@@ -1,14 +1,18 @@
 #include "daemon/api.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
+#include <string_view>
 #include <utility>
 
 #include <boost/json.hpp>
 
 #include "daemon/mesh.hpp"
 #include "daemon/version.hpp"
+#include "dns/core/listing.hpp"
 #include "dns/core/mesos_dns_api.hpp"
+#include "metrics/page/page.hpp"
 
 namespace muster::daemon {
 namespace {
@@ -17,6 +21,9 @@ namespace json = boost::json;
 using metrics::HttpRequest;
 using metrics::HttpResponse;
 using Answer = std::function<HttpResponse()>;
+
+constexpr std::size_t kDefaultRecords = 1'000;
+constexpr std::size_t kMaxRecords = 100'000;  // some 10 MB of JSON
 
 HttpResponse as_json(const json::value& value, unsigned status = 200) {
   return {status, "application/json", json::serialize(value) + '\n', {}};
@@ -211,21 +218,21 @@ Answer vips_answer(const ApiSources& from) {
   };
 }
 
+std::string vip_text(const VipLabel& label) {
+  const auto* name = std::get_if<VipName>(&label.host);
+  const std::string host =
+      name != nullptr ? name->str() : std::get<IpAddress>(label.host).to_string();
+  return host + ':' + std::to_string(label.port.number()) + '/' +
+         std::string{to_string(label.protocol)};
+}
+
 json::object port_json(const TaskPort& port) {
-  json::array vips;
-  for (const VipLabel& label : port.vips) {
-    const auto* name = std::get_if<VipName>(&label.host);
-    const std::string host =
-        name != nullptr ? name->str() : std::get<IpAddress>(label.host).to_string();
-    vips.emplace_back(host + ':' + std::to_string(label.port.number()) + '/' +
-                      std::string{to_string(label.protocol)});
-  }
   return {
       {"name", port.name},
       {"protocol", port.protocol},
       {"number", port.number.number()},
       {"endpoints", texts(port.endpoints, [](const Endpoint& e) { return to_string(e); })},
-      {"vips", std::move(vips)},
+      {"vips", texts(port.vips, vip_text)},
   };
 }
 
@@ -246,13 +253,23 @@ json::object task_json(const Task& task) {
   };
 }
 
-Answer tasks_answer(const ApiSources& from) {
+// `web.marathon:80/tcp`, as the labels of a port say it.
+bool declares(const Task& task, std::string_view vip) {
+  return std::ranges::any_of(task.ports, [&](const TaskPort& port) {
+    return std::ranges::any_of(port.vips,
+                               [&](const VipLabel& label) { return vip_text(label) == vip; });
+  });
+}
+
+// `vip`: only the tasks that declare it; empty: all.
+Answer tasks_answer(const ApiSources& from, std::string vip) {
   std::vector<std::shared_ptr<const Task>> tasks;
   tasks.reserve(from.cluster.view().tasks().size());
   for (const auto& [key, task] : from.cluster.view().tasks()) tasks.push_back(task);
-  return [tasks = std::move(tasks)] {
+  return [tasks = std::move(tasks), vip = std::move(vip)] {
     std::string body = "[";  // task by task: a tree of 100,000 tasks would be many times its text
     for (const auto& task : tasks) {
+      if (!vip.empty() && !declares(*task, vip)) continue;
       if (body.size() > 1) body += ",\n";
       body += json::serialize(task_json(*task));
     }
@@ -349,6 +366,40 @@ Answer mesos_dns_answer(const ApiSources& from, std::string_view path) {
   };
 }
 
+Answer changes_answer(const ApiSources& from) {
+  json::array list;
+  for (const auto& change : from.changes.all()) {
+    const std::chrono::duration<double> at = change.at.time_since_epoch();
+    list.push_back(json::object{
+        {"id", change.id}, {"at", at.count()}, {"what", change.what}, {"text", change.text}});
+  }
+  return [list = std::move(list)] { return as_json(json::object{{"changes", list}}); };
+}
+
+std::string parameter(const HttpRequest& request, const std::string& name) {
+  const auto found = request.query.find(name);
+  return found == request.query.end() ? std::string{} : found->second;
+}
+
+Answer records_answer(const ApiSources& from, const HttpRequest& request) {
+  if (from.dns == nullptr) return [] { return as_text("DNS is switched off\n", 404); };
+  const std::string given = parameter(request, "limit");
+  std::size_t limit = kDefaultRecords;
+  const auto [end, error] = std::from_chars(given.data(), given.data() + given.size(), limit);
+  if (!given.empty() && (error != std::errc{} || end != given.data() + given.size())) {
+    return [] { return as_text("limit: expected a number\n", 400); };
+  }
+  limit = std::min(limit, kMaxRecords);
+  return [zones = from.dns->snapshot(), part = parameter(request, "contains"), limit] {
+    const dns::Listing found = dns::list_records(*zones, part, limit);
+    const auto row = [](const dns::RecordView& record) {
+      return json::object{{"name", record.name}, {"type", record.type}, {"data", record.data}};
+    };
+    return as_json(json::object{
+        {"serial", zones->serial()}, {"more", found.more}, {"records", texts(found.records, row)}});
+  };
+}
+
 Answer readyz_answer(const ApiSources& from) {
   std::string body;
   for (const std::string& reason : not_ready(from)) body += reason + '\n';
@@ -356,21 +407,10 @@ Answer readyz_answer(const ApiSources& from) {
       [body = std::move(body)] { return body.empty() ? as_text("ready\n") : as_text(body, 503); };
 }
 
-Answer index_answer() {
-  return [] {
-    return as_text(std::string{"muster "} + kVersion +
-                   "\n\n/metrics    Prometheus metrics\n/v1/status  this node\n/v1/nodes   the "
-                   "nodes of the cluster\n/v1/vips    virtual "
-                   "addresses and their backends\n/v1/tasks   what runs\n/healthz    200 while the "
-                   "process works\n/readyz     200 once it serves a complete state\n");
-  };
-}
-
 using Route = Answer (*)(const ApiSources&);
 
 const std::map<std::string, Route, std::less<>>& routes() {
   static const std::map<std::string, Route, std::less<>> kRoutes{
-      {"/", [](const ApiSources&) -> Answer { return index_answer(); }},
       {"/healthz", [](const ApiSources&) -> Answer { return [] { return as_text("ok\n"); }; }},
       {"/readyz", readyz_answer},
       {"/metrics",
@@ -380,7 +420,6 @@ const std::map<std::string, Route, std::less<>>& routes() {
       {"/v1/status", status_answer},
       {"/v1/nodes", nodes_answer},
       {"/v1/vips", vips_answer},
-      {"/v1/tasks", tasks_answer},
       {"/v1/version",
        [](const ApiSources&) -> Answer {
          return [] {
@@ -390,6 +429,7 @@ const std::map<std::string, Route, std::less<>>& routes() {
       {"/v1/config", config_answer},
       {"/v1/enumerate", enumerate_answer},
       {"/v1/axfr", axfr_answer},
+      {"/v1/changes", changes_answer},
   };
   return kRoutes;
 }
@@ -414,6 +454,11 @@ std::vector<std::string> not_ready(const ApiSources& from) {
 
 metrics::Handler make_api(ApiSources from) {
   return [from](const HttpRequest& request) -> Answer {
+    if (auto page = metrics::page_response(request.path)) {
+      return [page = *std::move(page)] { return page; };
+    }
+    if (request.path == "/v1/records") return records_answer(from, request);
+    if (request.path == "/v1/tasks") return tasks_answer(from, parameter(request, "vip"));
     const auto route = routes().find(request.path);
     if (route != routes().end()) return route->second(from);
     if (Answer answer = mesos_dns_answer(from, request.path)) return answer;

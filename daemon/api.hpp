@@ -6,6 +6,7 @@
 
 #include "base/time.hpp"
 #include "cluster/core/cluster.hpp"
+#include "daemon/changes.hpp"
 #include "daemon/config.hpp"
 #include "dns/io/server.hpp"
 #include "lb/io/balancer.hpp"
@@ -28,13 +29,14 @@ struct ApiSources {
   const dns::Server* dns;           // null: switched off
   const metrics::Exposition& exposition;
   TimePoint started;
+  const RecentChanges& changes;
 };
 
 /// Why this node should not be relied on yet; empty: ready.
 std::vector<std::string> not_ready(const ApiSources&);
 
-/// Answers `/metrics`, `/healthz`, `/readyz`, `/v1/status`, `/v1/nodes`, `/v1/vips`, `/v1/tasks`
-/// and `/`.
+/// Answers `/metrics`, `/healthz`, `/readyz`, `/v1/status`, `/v1/nodes`, `/v1/vips`, `/v1/tasks`,
+/// `/v1/records`, `/v1/changes` and the status page.
 metrics::Handler make_api(ApiSources);
 
 }  // namespace muster::daemon

@@ -22,7 +22,9 @@
 #include "base/io/task_group.hpp"
 #include "cluster/core/cluster.hpp"
 #include "daemon/api.hpp"
+#include "daemon/changes.hpp"
 #include "daemon/mesh.hpp"
+#include "daemon/notify.hpp"
 #include "daemon/version.hpp"
 #include "dns/io/server.hpp"
 #include "lb/io/balancer.hpp"
@@ -180,6 +182,7 @@ class Daemon::Impl {
   std::unique_ptr<metrics::HttpServer> http_;
   asio::steady_timer cluster_timer_{context_};
   asio::steady_timer save_timer_{context_};
+  RecentChanges changes_;
   bool complete_ = false;  // what was last delivered as such
   bool changed_ = false;   // since the state file was last written
   LogOnce log_once_;
@@ -210,6 +213,7 @@ Daemon::Impl::Impl(Config config)
     options.node_v6 = config_.node.v6;
     balancer_ = std::make_unique<lb::Balancer>(control, std::make_unique<lb::NftDriver>(), options,
                                                registry_);
+    exposition_.add(balancer_->connections());
   }
   if (config_.dns.enabled) {
     dns_ = std::make_unique<dns::Server>(control, dns_options(config_), registry_);
@@ -219,7 +223,7 @@ Daemon::Impl::Impl(Config config)
       control, workers_,
       metrics::HttpOptions{config_.metrics.listen, config_.metrics.allowed_hosts}, registry_,
       make_api({config_, cluster_, observer_.get(), mesh_.get(), balancer_.get(), dns_.get(),
-                exposition_, started_}));
+                exposition_, started_, changes_}));
 }
 
 // Everything that can refuse to start, before anything runs.
@@ -260,6 +264,8 @@ int Daemon::Impl::run() {
     tasks_.spawn(watch_cluster_timer());
     if (!config_.state.directory.empty()) tasks_.spawn(save_when_changed());
     tasks_.spawn(wait_for_signal());
+    tasks_.spawn(keep_watchdog());
+    notify("READY=1");
     context_.run();
   }
   if (mesh_ != nullptr) mesh_->stop();
@@ -323,6 +329,7 @@ void Daemon::Impl::deliver(const ClusterDelta& delta) {
   cluster_timer_.cancel();  // what is due next may have moved
   if (delta.empty() && delta.complete == complete_) return;
   complete_ = delta.complete;
+  changes_.take(delta, std::chrono::system_clock::now());
   ClusterDelta rest = delta;
   ClusterDelta withdrawn;
   withdrawn.complete = delta.complete;
@@ -400,6 +407,7 @@ asio::awaitable<void> Daemon::Impl::wait_for_signal() {
     spdlog::warn("SIGHUP: {}a changed configuration takes effect at the next start",
                  keys ? "the gossip keys were read again; otherwise, " : "");
   }
+  notify("STOPPING=1");
   tasks_.stop();
 }
 

@@ -1,21 +1,25 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <functional>
+#include <set>
+#include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "cli/commands.hpp"
 #include "cli/import_mesos_dns.hpp"
+#include "cli/resolv.hpp"
 #include "daemon/config.hpp"
 #include "daemon/daemon.hpp"
 #include "daemon/logging.hpp"
 #include "daemon/version.hpp"
 #include "lb/io/balancer.hpp"
+#include "lb/io/nft_driver.hpp"
 
 namespace {
 
 using namespace muster;
-
-constexpr int kBadUsage = 2;
 
 int run_agent(const std::string& path) {
   const daemon::Config config = daemon::load_config(path);
@@ -41,81 +45,193 @@ int cleanup() {
   return 0;
 }
 
-// CLI11's own failures, with the exit status that the rest of muster uses for wrong usage.
-int usage_error(const CLI::App& app, const CLI::ParseError& error) {
-  return app.exit(error) == 0 ? 0 : kBadUsage;
+// What the kernel holds for `vip`, read through the same driver that the daemon writes with.
+cli::KernelView look_into_kernel(const Vip& vip) {
+  const lb::BalancerOptions options;
+  lb::NftDriver driver;
+  cli::KernelView view;
+  const auto opened = driver.open({options.table, lb::Prefix::parse(options.vip_range_v4),
+                                   lb::Prefix::parse(options.vip_range_v6)});
+  if (!opened) {
+    view.problem = "not looked into: " + opened.error().message();
+    return view;
+  }
+  const auto state = driver.read();
+  if (!state) {
+    view.problem = "not looked into: " + state.error().message();
+    return view;
+  }
+  const auto found = state->vips.find(vip);
+  if (found == state->vips.end()) return view;
+  view.balanced = found->second.selector.has_value();
+  std::set<Endpoint> backends;
+  for (const auto& slot : found->second.slots) {
+    if (slot) backends.insert(*slot);
+  }
+  view.backends.assign(backends.begin(), backends.end());
+  return view;
 }
+
+// What the command line said.
+struct Arguments {
+  std::string config_file = "/etc/muster/muster.toml";
+  std::string address = "127.0.0.1:61421";
+  bool json = false;
+  std::string wanted;  // the name that a command is about
+  cli::TopOptions top;
+  cli::ResolveOptions question;
+  std::string dns_server;
+  std::string action;
+  cli::ResolvOptions resolver;
+};
+
+using Run = std::function<int(Arguments&)>;
+
+// Thrown for arguments that CLI11 takes and we do not.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+Endpoint endpoint_of(const char* option, const std::string& text, const char* example) {
+  const auto endpoint = Endpoint::parse(text);
+  if (endpoint) return *endpoint;
+  throw UsageError{std::string{option} + ": expected an address and port like " + example +
+                   ", got \"" + text + "\""};
+}
+
+cli::Target target_of(const Arguments& given) {
+  return {endpoint_of("--address", given.address, "127.0.0.1:61421"), given.json};
+}
+
+int resolve(Arguments& given) {
+  if (!given.dns_server.empty()) {
+    given.question.server = endpoint_of("--server", given.dns_server, "127.0.0.1:53");
+  }
+  return cli::resolve(target_of(given), given.question);
+}
+
+int resolv(Arguments& given) {
+  if (given.action == "install") return cli::resolv_install(given.resolver);
+  if (given.action == "remove") return cli::resolv_remove(given.resolver);
+  return cli::resolv_check(given.resolver);
+}
+
+// Every command, what it takes, and what it does: the one that is given ends up in `chosen`.
+class Commands {
+ public:
+  Commands(CLI::App& app, Arguments& given, Run& chosen)
+      : app_{app}, given_{given}, chosen_{chosen} {}
+
+  void add_daemon() {
+    auto* agent = add("agent", "Run the daemon of this node",
+                      [](Arguments& given) { return run_agent(given.config_file); });
+    agent->add_option("--config", given_.config_file, "TOML file")->capture_default_str();
+    auto* check = add("check-config", "Read a configuration and say what is wrong",
+                      [](Arguments& given) { return check_config(given.config_file); });
+    check->add_option("file", given_.config_file, "TOML file")->capture_default_str();
+    auto* import = add("import", "Turn a Mesos-DNS configuration into muster.toml",
+                       [](Arguments& given) { return cli::import_mesos_dns(given.wanted); });
+    import->add_option("file", given_.wanted, "Mesos-DNS's JSON file")->required();
+    add("cleanup", "Remove everything that muster put into the kernel",
+        [](Arguments&) { return cleanup(); });
+    auto* resolver = add("resolv", "Make this machine's resolver ask muster, or undo that", resolv);
+    resolver->add_option("action", given_.action, "install, remove or check")
+        ->required()
+        ->check(CLI::IsMember({"install", "remove", "check"}));
+    resolver->add_option("--root", given_.resolver.root, "Where / is")->group("");
+  }
+
+  void add_client() {
+    show("status", "How this node is and what it holds", cli::status);
+    show("vips", "Virtual addresses and their backends", cli::vips);
+    show("tasks", "What runs in the cluster", cli::tasks);
+    show("members", "The nodes of the cluster and how they are", cli::members);
+    show("changes", "What happened last, newest first", cli::changes);
+    about("vip", "One VIP: why each backend is in or out",
+          "web, web.marathon:80, its domain name or its address", cli::vip)
+        ->required();
+    about("records", "DNS records of the cluster", "Only names that contain this", cli::records);
+    about("trace", "Follow a connection from label to backend and say what is wrong",
+          "NAME:PORT, or NAME:PORT/udp",
+          [](const cli::Target& target, const std::string& name) {
+            return cli::trace(target, {name, look_into_kernel});
+          })
+        ->required();
+    add_top();
+    add_resolve();
+  }
+
+ private:
+  CLI::App* add(const char* name, const char* help, Run run) {
+    auto* command = app_.add_subcommand(name, help);
+    command->callback([this, run = std::move(run)] { chosen_ = run; });
+    return command;
+  }
+  CLI::App* client(const char* name, const char* help, Run run) {
+    auto* command = add(name, help, std::move(run));
+    command->add_option("--address", given_.address, "HTTP address of the daemon")
+        ->capture_default_str();
+    return command;
+  }
+  CLI::App* with_json(CLI::App* command) {
+    command->add_flag("--json", given_.json, "Print JSON");
+    return command;
+  }
+  void show(const char* name, const char* help, int (*run)(const cli::Target&)) {
+    with_json(client(name, help, [run](Arguments& given) { return run(target_of(given)); }));
+  }
+  CLI::Option* about(const char* name, const char* help, const char* what,
+                     std::function<int(const cli::Target&, const std::string&)> run) {
+    auto* command = with_json(client(name, help, [run = std::move(run)](Arguments& given) {
+      return run(target_of(given), given.wanted);
+    }));
+    return command->add_option("name", given_.wanted, what);
+  }
+  void add_top() {
+    auto* top = with_json(client("top", "The busiest VIPs, again and again", [](Arguments& given) {
+      return cli::top(target_of(given), given.top);
+    }));
+    top->add_option("--interval", given_.top.interval_seconds, "Seconds between samples")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 3600));
+    top->add_option("--count", given_.top.count, "Samples before it ends; 0: until interrupted")
+        ->capture_default_str();
+    top->add_option("--rows", given_.top.rows, "VIPs shown; 0: what the terminal has room for")
+        ->capture_default_str();
+  }
+  void add_resolve() {
+    auto* command = client("resolve", "Ask the daemon's DNS server for a name", resolve);
+    command->add_option("name", given_.question.name, "Domain name")->required();
+    command
+        ->add_option("type", given_.question.type,
+                     "A, AAAA, SRV, PTR, SOA, NS, TXT, ANY or a number")
+        ->capture_default_str();
+    command->add_option("--server", given_.dns_server, "DNS address to ask, like 127.0.0.1:53");
+  }
+
+  CLI::App& app_;
+  Arguments& given_;
+  Run& chosen_;
+};
 
 int run(int argc, char** argv) {
   CLI::App app{"muster: stable addresses, names and load balancing for apps on Apache Mesos"};
   app.set_version_flag("--version", std::string{"muster "} + daemon::kVersion);
   app.require_subcommand(1);
   app.set_help_flag("-h,--help", "Say how this is used");
-
-  std::string config_file = "/etc/muster/muster.toml";
-  auto* agent = app.add_subcommand("agent", "Run the daemon of this node");
-  agent->add_option("--config", config_file, "TOML file")->capture_default_str();
-  auto* check = app.add_subcommand("check-config", "Read a configuration and say what is wrong");
-  check->add_option("file", config_file, "TOML file")->capture_default_str();
-
-  std::string address = "127.0.0.1:61421";
-  bool json = false;
-  const auto client = [&](const char* name, const char* help) {
-    auto* command = app.add_subcommand(name, help);
-    command->add_option("--address", address, "HTTP address of the daemon")->capture_default_str();
-    return command;
-  };
-  const auto with_json = [&](CLI::App* command) {
-    command->add_flag("--json", json, "Print the daemon's JSON");
-    return command;
-  };
-  auto* status = with_json(client("status", "How this node is and what it holds"));
-  auto* vips = with_json(client("vips", "Virtual addresses and their backends"));
-  auto* tasks = with_json(client("tasks", "What runs in the cluster"));
-  auto* resolve = client("resolve", "Ask the daemon's DNS server for a name");
-  cli::ResolveOptions question;
-  std::string dns_server;
-  resolve->add_option("name", question.name, "Domain name")->required();
-  resolve->add_option("type", question.type, "A, AAAA, SRV, PTR, SOA, NS, TXT, ANY or a number")
-      ->capture_default_str();
-  resolve->add_option("--server", dns_server, "DNS address to ask, like 127.0.0.1:53");
-  auto* import = app.add_subcommand("import", "Turn a Mesos-DNS configuration into muster.toml");
-  std::string imported_file;
-  import->add_option("file", imported_file, "Mesos-DNS's JSON file")->required();
-  auto* clean = app.add_subcommand("cleanup", "Remove everything that muster put into the kernel");
-
+  Arguments given;
+  Run chosen;
+  Commands commands{app, given, chosen};
+  commands.add_daemon();
+  commands.add_client();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return usage_error(app, error);
+    // CLI11's own failures, with the exit status that the rest of muster uses for wrong usage.
+    return app.exit(error) == 0 ? 0 : cli::kUsage;
   }
-  if (agent->parsed()) return run_agent(config_file);
-  if (check->parsed()) return check_config(config_file);
-  if (clean->parsed()) return cleanup();
-  if (import->parsed()) return cli::import_mesos_dns(imported_file);
-
-  const auto daemon_at = Endpoint::parse(address);
-  if (!daemon_at) {
-    std::fprintf(
-        stderr,
-        "muster: --address: expected an address and port like 127.0.0.1:61421, got \"%s\"\n",
-        address.c_str());
-    return kBadUsage;
-  }
-  const cli::Target target{*daemon_at, json};
-  if (status->parsed()) return cli::status(target);
-  if (vips->parsed()) return cli::vips(target);
-  if (tasks->parsed()) return cli::tasks(target);
-  if (resolve->parsed() && !dns_server.empty()) {
-    question.server = Endpoint::parse(dns_server);
-    if (!question.server) {
-      std::fprintf(stderr,
-                   "muster: --server: expected an address and port like 127.0.0.1:53, got \"%s\"\n",
-                   dns_server.c_str());
-      return kBadUsage;
-    }
-  }
-  return cli::resolve(target, question);
+  return chosen(given);
 }
 
 }  // namespace
@@ -125,7 +241,10 @@ int main(int argc, char** argv) {
     return run(argc, argv);
   } catch (const daemon::ConfigError& error) {
     std::fprintf(stderr, "muster: %s\n", error.what());
-    return kBadUsage;
+    return cli::kUsage;
+  } catch (const UsageError& error) {
+    std::fprintf(stderr, "muster: %s\n", error.what());
+    return cli::kUsage;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "muster: %s\n", error.what());
     return 1;

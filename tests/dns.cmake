@@ -1,6 +1,6 @@
 muster_test(dns_core_test LABEL unit
   SOURCES unit/dns/answer_test.cpp unit/dns/cache_test.cpp unit/dns/catalog_test.cpp unit/dns/compliance_test.cpp
-    unit/dns/forwarder_test.cpp unit/dns/guard_test.cpp unit/dns/mesos_dns_api_test.cpp
+    unit/dns/forwarder_test.cpp unit/dns/guard_test.cpp unit/dns/listing_test.cpp unit/dns/mesos_dns_api_test.cpp
     unit/dns/mesos_names_test.cpp unit/dns/name_test.cpp unit/dns/settings_test.cpp unit/dns/transfer_test.cpp
   DEPENDS muster::dns::core)
 target_include_directories(dns_core_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/unit/dns)

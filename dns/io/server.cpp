@@ -184,6 +184,7 @@ class Server::Impl {
 
   const std::vector<Endpoint>& bound() const { return bound_; }
   const Catalog& catalog() const { return catalog_; }
+  std::shared_ptr<const ZoneSnapshot> snapshot() const { return catalog_.snapshot(); }
   std::vector<RecordView> records(std::size_t limit) const { return catalog_.list(limit); }
   std::shared_ptr<prometheus::Collectable> collectable() const { return counters_; }
 
@@ -357,12 +358,12 @@ Server::Status Server::status() const {
   return impl_->status();
 }
 
-std::vector<RecordView> Server::records(std::size_t limit) const {
-  return impl_->records(limit);
+std::shared_ptr<const ZoneSnapshot> Server::snapshot() const {
+  return impl_->snapshot();
 }
 
-std::shared_ptr<const ZoneSnapshot> Server::snapshot() const {
-  return impl_->catalog().snapshot();
+std::vector<RecordView> Server::records(std::size_t limit) const {
+  return impl_->records(limit);
 }
 
 const Suffixes& Server::suffixes() const noexcept {

@@ -22,6 +22,8 @@
 
 namespace muster::dns {
 
+class ZoneSnapshot;
+
 struct ServerOptions {
   std::vector<Endpoint> listen;
   bool any_port = false;  // take a free port for each of `listen` instead of the one it names
@@ -88,11 +90,12 @@ class Server {
   };
   Status status() const;
 
+  /// What is being answered from, for whoever wants to read it on another thread.
+  std::shared_ptr<const ZoneSnapshot> snapshot() const;
+
   /// In order of the name; at most `limit`, which bounds the time: a thousand take some 2 ms.
   std::vector<RecordView> records(std::size_t limit) const;
 
-  /// What is served, for who reads it off the control thread.
-  std::shared_ptr<const ZoneSnapshot> snapshot() const;
   /// How the names are made.
   const Suffixes& suffixes() const noexcept;
 

@@ -1,0 +1,25 @@
+#compdef muster
+# zsh completion of muster(1)
+_muster() {
+  local -a commands
+  commands=(
+    'agent:run the daemon of this node' 'check-config:read a configuration and say what is wrong'
+    'cleanup:remove everything that muster put into the kernel' 'status:how this node is'
+    'vips:virtual addresses and their backends' 'vip:one VIP, why each backend is in or out'
+    'trace:follow a connection and say what is wrong' 'tasks:what runs in the cluster'
+    'members:the nodes of the cluster' 'changes:what happened last' 'records:DNS records'
+    'resolve:ask the daemon for a name' 'resolv:make the resolver ask muster' 'top:the busiest VIPs')
+  if (( CURRENT == 2 )); then
+    _describe command commands
+    return
+  fi
+  case $words[2] in
+    agent) _arguments '*--config[TOML file]:file:_files' ;;
+    check-config) _files ;;
+    resolv) (( CURRENT == 3 )) && compadd install remove check ;;
+    resolve) _arguments '*--address[HTTP address]:address:' '*--server[DNS address]:address:' ;;
+    top) _arguments '--json' '--interval[seconds]:seconds:' '--count[samples]:count:' '--rows[VIPs]:rows:' ;;
+    *) _arguments '--json[print JSON]' '--address[HTTP address]:address:' ;;
+  esac
+}
+_muster "$@"

@@ -1,0 +1,26 @@
+muster_test(cli_test LABEL unit
+  SOURCES unit/cli/cli_test.cpp
+  DEPENDS muster::cli)
+
+# The status page, the package, the alert rules and the manuals: shell and Node around what is built.
+function(muster_ops_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT" "COMMAND")
+  add_test(NAME "${name}" COMMAND ${arg_COMMAND})
+  set_tests_properties("${name}" PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT}
+    SKIP_REGULAR_EXPRESSION "SKIPPED: ")
+endfunction()
+
+muster_ops_test("status page in a browser" LABEL e2e TIMEOUT 300
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/page/run $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster>)
+muster_ops_test("client, metrics and manuals over a cluster" LABEL e2e TIMEOUT 300
+  COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/e2e/client_test.py
+    $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR})
+muster_ops_test("alert rules: silent on a healthy cluster, and each fires" LABEL unit TIMEOUT 60
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/package/alerts)
+muster_ops_test("package: configuration, manuals, completions and unit agree with the program" LABEL unit TIMEOUT 60
+  COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/package/files_test.py $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR})
+# The package is built from the preset `release` only: what sanitizers link is in no Debian package.
+if(NOT MUSTER_SANITIZE)
+  muster_ops_test("package: installed, run, upgraded, removed on a clean Debian" LABEL e2e TIMEOUT 600
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/package/built ${PROJECT_BINARY_DIR})
+endif()

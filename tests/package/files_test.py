@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""What the package ships and the manuals say must be what the program does: files_test.py MUSTER SOURCE"""
+
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+MUSTER, SOURCE = sys.argv[1], pathlib.Path(sys.argv[2])
+PACKAGE = SOURCE / "deploy/package"
+failures = 0
+
+
+def check(what, holds, detail=""):
+    global failures
+    print(("ok      " if holds else "FAILED  ") + what + ("" if holds else f"\n  {detail}"))
+    failures += not holds
+
+
+def run(*command):
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def keys_of_manual():
+    table = (SOURCE / "docs/configuration.md").read_text()
+    rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", table, re.M)
+    return {key for row in rows for key in re.findall(r"`([^`]+)`", row)}
+
+
+def keys_of_sample(text):
+    keys, section = set(), ""
+    for line in text.splitlines():
+        if found := re.match(r"#?\[([a-z.]+)\]", line):
+            section = found[1]
+            keys.add(section)
+        elif found := re.match(r"#?([a-z_0-9]+) = ", line):
+            keys.add(f"{section}.{found[1]}")
+    return keys
+
+
+def configuration():
+    sample = (PACKAGE / "muster.toml").read_text()
+    manual = keys_of_manual()
+    got = keys_of_sample(sample)
+    check("muster.toml: shows every key of docs/configuration.md", not manual - got, f"missing: {sorted(manual - got)}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "muster.toml")
+        path.write_text(sample)
+        done = run(MUSTER, "check-config", str(path))
+        check("muster.toml: is good as it is shipped", done.returncode == 0, done.stderr)
+        # All that is commented out, but for what names files that are not there or excludes another key.
+        lines = [re.sub(r"^#(?=\[?[a-z_\"]+(\]| = |\.))", "", line) for line in sample.splitlines() if not re.match(r"#(\w+_file|username) =", line)]
+        path.write_text("\n".join(lines).replace("insecure = false", "insecure = true"))
+        done = run(MUSTER, "check-config", str(path))
+        check("muster.toml: its defaults are values that the program takes", done.returncode == 0, done.stderr)
+
+
+def commands():
+    text = run(MUSTER, "--help").stdout
+    listed = re.findall(r"^  ([a-z-]+) +\S", text[text.index("Subcommands:"):], re.M)
+    check("muster --help lists commands", len(listed) > 10, text)
+    for name in ("muster.1", "completion.bash", "completion.zsh", "completion.fish"):
+        content = (PACKAGE / name).read_text().replace("\\-", "-")
+        missing = [command for command in listed if not re.search(rf"\b{command}\b", content)]
+        check(f"{name}: has every command", not missing, f"missing: {missing}")
+
+
+def unit():
+    done = run("systemd-analyze", "security", "--offline=true", "--threshold=20", str(PACKAGE / "muster.service"))
+    if done.returncode == 127:
+        return
+    check("muster.service: exposure is at most 2.0", done.returncode == 0, done.stdout[-300:])
+    done = run("systemd-analyze", "verify", str(PACKAGE / "muster.service"))
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "muster" in line and "not executable" not in line and "'man " not in line]
+    check("muster.service: systemd-analyze verify has nothing to say", not said, said)
+
+
+configuration()
+commands()
+try:
+    unit()
+except FileNotFoundError:
+    print("        (systemd-analyze is not installed: the unit is not checked)")
+sys.exit(1 if failures else 0)
