@@ -251,7 +251,7 @@ TEST_CASE("100,000 records published and fetched by a newcomer delay no heartbea
     const NodeStats stats = n->node->stats();
     CHECK(n->longest_batch <= kRecordsAtOnce);
     // In CPU time: what others take from this machine is not the node's doing.
-    MESSAGE("longest step ", stats.longest_step.count() / 1000, " us of CPU, timer late by ",
+    MESSAGE("longest step ", stats.longest_step.count() / 1000, " us of CPU, a heartbeat late by ",
             stats.worst_lateness.count() / 1000, " us");
     CHECK(stats.longest_step < 100ms);
     if (stats.worst_lateness < 250ms) CHECK(stats.alerts_raised == 0);
