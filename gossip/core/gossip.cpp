@@ -105,9 +105,9 @@ void Gossip::on_items(const NodeUid& from, const Endpoint& at, Items&& items, Ti
 void Gossip::on_item(const NodeUid& from, const Endpoint& at, Item&& item, TimePoint now,
                      Effects& fx) {
   if (const auto* record = std::get_if<MemberRecord>(&item)) {
-    learn(record->head, record->profile, from, Source::pushed, now, fx);
+    learn(record->head, record->profile, from, now, fx);
   } else if (const auto* head = std::get_if<MemberHead>(&item)) {
-    learn(*head, nullptr, from, Source::pushed, now, fx);
+    learn(*head, nullptr, from, now, fx);
   } else if (const auto* alert = std::get_if<Alert>(&item)) {
     on_alert(*alert, from, now, fx);
   } else if (auto* delta = std::get_if<ShardDelta>(&item)) {
@@ -142,6 +142,13 @@ void Gossip::on_timer(TimePoint now, Effects& fx) {
   }
   if (shards_.restamping() && now >= next_restamp_) restamp(now);
   start_sync(now, fx);
+  finish(now, fx);
+}
+
+void Gossip::beat(TimePoint now, Effects& fx) {
+  enter(now);
+  if (left_) return;
+  monitor_.beat(root(), now, out_);
   finish(now, fx);
 }
 

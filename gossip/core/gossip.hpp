@@ -102,6 +102,8 @@ class Gossip {
   /// Call when next_deadline() has come; at other times it does no harm.
   void on_timer(TimePoint now, Effects&);
   TimePoint next_deadline() const;
+  /// Sends the heartbeats that are due, and judges nobody: for a shell with much to drain.
+  void beat(TimePoint now, Effects&);
   /// Something at the Mesos agent's port of `uid` answered, be it with a refusal.
   void on_host_probe(const NodeUid& uid, TimePoint now);
 
@@ -158,7 +160,6 @@ class Gossip {
     std::vector<std::vector<std::byte>> requests;  // not sent yet
     TimePoint used{};
   };
-  enum class Source : std::uint8_t { pushed, asked };  // eager news, or an answer to our digest
 
   // gossip.cpp
   void enter(TimePoint now);
@@ -168,8 +169,7 @@ class Gossip {
   void on_item(const NodeUid& from, const Endpoint& at, Item&&, TimePoint now, Effects&);
 
   // gossip_members.cpp
-  void learn(const MemberHead&, const ProfilePtr&, const NodeUid& from, Source, TimePoint,
-             Effects&);
+  void learn(const MemberHead&, const ProfilePtr&, const NodeUid& from, TimePoint now, Effects&);
   void take(const MemberHead&, const ProfilePtr&, const NodeUid& from, TimePoint now, Effects&);
   void about_self(const MemberHead&, const ProfilePtr&, TimePoint now, Effects&);
   bool is_clone(const Profile& other, TimePoint now);

@@ -16,7 +16,7 @@ constexpr unsigned kClonesBeforeYielding = 3;
 }  // namespace
 
 void Gossip::learn(const MemberHead& head, const ProfilePtr& profile, const NodeUid& from,
-                   Source source, TimePoint now, Effects& fx) {
+                   TimePoint now, Effects& fx) {
   if (head.uid == options_.self) return about_self(head, profile, now, fx);
   const auto* known = table_.find(head.uid);
   if (known != nullptr && !newer(head, known->head())) return;
@@ -24,11 +24,11 @@ void Gossip::learn(const MemberHead& head, const ProfilePtr& profile, const Node
       head.status == MemberStatus::host_down || head.status == MemberStatus::daemon_down;
   const bool alive_here = known != nullptr && known->alive();
   if (death && alive_here) {
-    // Another's verdict stands if we have heard accusers ourselves; else we ask the accused. At
-    // the heal of a partition each side brings old verdicts about all of the other.
+    // Another's verdict stands if we have heard a third of the accusers it took; else we ask the
+    // accused. At the heal of a partition each side brings old verdicts about all of the other.
     const std::size_t votes = jury_.votes(head.uid, now);
-    const bool supported = source == Source::pushed && now >= quiet_until_ && votes > 0 &&
-                           votes * 2 >= jury_.required(head.uid, now);
+    const bool supported =
+        now >= quiet_until_ && votes > 0 && votes * 3 >= jury_.required(head.uid, now);
     if (!supported || (monitor_.is_subject(head.uid) && !monitor_.silent(head.uid))) {
       return inquire(head, now);
     }

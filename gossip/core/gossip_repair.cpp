@@ -65,7 +65,7 @@ void Gossip::on_join(const NodeUid& from, const Endpoint& at, const Join& join, 
     // Two processes of one id and epoch: no hash tells them apart, so the newcomer is told.
     out_.send(at, Items{{Item{MemberRecord{known->head(), known->profile}}}});
   }
-  learn(join.self.head, join.self.profile, from, Source::pushed, now, fx);
+  learn(join.self.head, join.self.profile, from, now, fx);
   out_.send(at, Items{{Item{MemberRecord{self(), table_.find(options_.self)->profile}}}});
   // A root to compare with, before anybody has subscribed to anybody.
   out_.send(at, Heartbeat{root()});
@@ -169,7 +169,7 @@ void Gossip::on_entries(const NodeUid& from, const Endpoint& at, const Entries& 
       if (head.status == MemberStatus::alive || head.epoch != known->epoch) {
         want.members.push_back(head.uid);
       } else {
-        learn(head, nullptr, from, Source::asked, now, fx);
+        learn(head, nullptr, from, now, fx);
       }
     }
   }

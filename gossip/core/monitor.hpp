@@ -45,6 +45,8 @@ class Monitor {
 
   /// Heartbeats, probes and subscriptions that are due. Alerts to be raised go to `alerts`.
   void on_timer(std::uint32_t root, TimePoint now, Outbox&, std::vector<Alert>& alerts);
+  /// The heartbeats alone.
+  void beat(std::uint32_t root, TimePoint now, Outbox&);
   TimePoint next_deadline() const;
   TimePoint next_heartbeat() const noexcept { return next_heartbeat_; }
 
@@ -89,7 +91,6 @@ class Monitor {
   };
 
   void choose_subjects(TimePoint now, Outbox&);
-  void beat(std::uint32_t root, TimePoint now, Outbox&);
   void step(const NodeUid&, Subject&, TimePoint now, Outbox&, std::vector<Alert>&);
   void verify(const NodeUid&, Subject&, TimePoint now, Outbox&);
   void raise(const NodeUid&, Subject&, TimePoint now, std::vector<Alert>&);

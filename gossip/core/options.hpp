@@ -19,14 +19,14 @@ struct Timing {
   Duration quiet{450};     // after that, nobody is judged before being heard anew
   Duration lease{10'000};  // of a subscription; renewed well before
   Duration renew{4'000};
-  Duration resubscribe{100};    // until the first heartbeat comes
-  Duration old_silence{5'000};  // a monitor silent for so long no longer counts as one
-  Duration spread_gap{5};       // news within it travel together
-  Duration repair_gap{100};     // between two digests asked for
-  Duration inquiry{120};        // a verdict by hearsay waits so long for an answer
-  Duration heal{1'000};         // between tries to reach the dead
-  Duration echo{5'000};         // between round trips measured, each to one of the subjects
-  Duration forget{24 * 3600 * 1000};        // the dead
+  Duration resubscribe{100};          // until the first heartbeat comes
+  Duration old_silence{5'000};        // a monitor silent for so long no longer counts as one
+  Duration spread_gap{5};             // news within it travel together
+  Duration repair_gap{100};           // between two digests asked for
+  Duration inquiry{60};               // a verdict by hearsay waits so long for an answer, twice
+  Duration heal{1'000};               // between tries to reach the dead
+  Duration echo{5'000};               // between round trips measured, each to one of the subjects
+  Duration forget{24 * 3600 * 1000};  // the dead
   Duration forget_empty{24 * 3600 * 1000};  // shards whose last record went
 };
 

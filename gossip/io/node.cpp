@@ -189,6 +189,11 @@ void Node::Impl::tell_members(std::vector<MemberChange> changes) {
 
 void Node::Impl::tell_records(std::vector<RecordWrite> records) {
   if (!callbacks_.on_records) return;
+  if (holding_back_) {
+    held_back_.insert(held_back_.end(), std::make_move_iterator(records.begin()),
+                      std::make_move_iterator(records.end()));
+    return;
+  }
   for (auto from = records.begin(); from != records.end();) {
     const auto to =
         from + std::min(static_cast<std::ptrdiff_t>(kRecordsAtOnce), records.end() - from);

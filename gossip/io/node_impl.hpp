@@ -71,6 +71,8 @@ class Node::Impl {
   struct Publish {
     std::vector<RecordWrite> writes;
     std::size_t next = 0;
+    // One delta per shard, not one per record: a caller's order may be any.
+    std::map<std::string, std::vector<RecordWrite>> by_shard;
   };
   struct Begin {
     std::vector<std::string> prefixes;
@@ -83,6 +85,8 @@ class Node::Impl {
     };
     std::function<void(std::vector<RecordWrite>)> done;
     std::map<std::string, Part> parts;
+    bool whole = false;  // the parts are of one moment; what changes since then is held back
+    std::vector<RecordWrite> all;
   };
   using Work = std::variant<Publish, Begin, End, Copy>;
   /// Measures what happens between two returns to the event loop, in CPU time: what another
@@ -125,6 +129,7 @@ class Node::Impl {
   // node_net.cpp
   void wait_readable();
   void drain();
+  void beat();
   void arm();
   void on_timer();
   void accept_next();
@@ -141,6 +146,7 @@ class Node::Impl {
   bool work_some(Work&, Effects&);  // true: done
   bool publish_some(Publish&, Effects&);
   bool copy_some(Copy&);
+  bool copy_parts(Copy&);
   void give_seeds();
   boost::asio::awaitable<void> look_up();
 
@@ -166,6 +172,8 @@ class Node::Impl {
   std::size_t probes_ = 0;
   std::size_t incoming_ = 0;
   std::deque<Work> work_;  // publishing: kMaxPendingWrites; the rest is as often as it is asked for
+  bool holding_back_ = false;
+  std::vector<RecordWrite> held_back_;  // of some milliseconds
   std::atomic<std::size_t> pending_writes_ = 0;
   std::atomic<std::uint64_t> refused_writes_ = 0;
   std::vector<JoinName> names_;

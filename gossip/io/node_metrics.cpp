@@ -70,7 +70,8 @@ void NodeMetrics::update(const Gossip& core, const NodeStats& stats, std::uint64
         "CPU time gossip's thread has spent at a stretch, at most since the start.",
         seconds(stats.longest_step));
   gauge("muster_gossip_worst_lateness_seconds",
-        "How late gossip's timer has run, at most since the start.", seconds(stats.worst_lateness));
+        "How late a heartbeat has been sent, at most since the start.",
+        seconds(stats.worst_lateness));
   const char* events = "muster_gossip_events_total";
   const char* help = "What the gossip core has done or met.";
   const GossipStats& did = core.stats();

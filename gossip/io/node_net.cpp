@@ -16,6 +16,7 @@ using asio::ip::udp;
 namespace {
 
 constexpr std::size_t kDrainAtOnce = 8192;  // 4 MB of small datagrams, with their overhead
+constexpr std::size_t kBeatBetween = 64;    // datagrams
 constexpr std::size_t kMaxStreams = 32;
 constexpr Duration kHostProbe{110};  // within the verify burst
 constexpr Duration kMetrics{1'000};
@@ -53,6 +54,17 @@ void Node::Impl::wait_readable() {
   });
 }
 
+// Heartbeats need no drained sockets, only judgements do.
+void Node::Impl::beat() {
+  const TimePoint now = Clock::now();
+  const TimePoint due = core_->monitor().next_heartbeat();
+  if (now < due) return;
+  counted_.worst_lateness = std::max<std::chrono::nanoseconds>(counted_.worst_lateness, now - due);
+  Effects fx;
+  core_->beat(now, fx);
+  perform(fx);
+}
+
 void Node::Impl::drain() {
   std::array<std::byte, kMaxDatagram + 1> buffer;
   Effects fx;
@@ -67,6 +79,7 @@ void Node::Impl::drain() {
     const auto endpoint = from_asio(from);
     if (!endpoint) continue;
     core_->on_datagram(*endpoint, std::span{buffer}.first(size), Clock::now(), fx);
+    if (i % kBeatBetween == kBeatBetween - 1) beat();
   }
   perform(fx);
 }
@@ -85,16 +98,12 @@ void Node::Impl::arm() {
 
 void Node::Impl::on_timer() {
   const Step step{*this};
-  // First what has come, then what is late: after a pause everybody would look silent.
+  beat();
+  // Then what has come, and last what is late: after a pause everybody would look silent.
   drain();
   Effects fx;
   const TimePoint now = Clock::now();
-  const TimePoint due = core_->next_deadline();
-  if (due <= now) {
-    counted_.worst_lateness =
-        std::max<std::chrono::nanoseconds>(counted_.worst_lateness, now - due);
-    core_->on_timer(now, fx);
-  }
+  if (core_->next_deadline() <= now) core_->on_timer(now, fx);
   if (now >= next_metrics_) {
     next_metrics_ = now + kMetrics;
     report_refusals();

@@ -45,7 +45,7 @@ struct NodeStats {
   std::chrono::nanoseconds state_age{0};
 
   std::chrono::nanoseconds longest_step{0};    // of gossip's thread at a stretch, in CPU time
-  std::chrono::nanoseconds worst_lateness{0};  // of its timer, in real time
+  std::chrono::nanoseconds worst_lateness{0};  // of its heartbeats, in real time
 };
 
 }  // namespace muster::gossip

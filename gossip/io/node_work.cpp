@@ -34,7 +34,7 @@ void Node::Impl::publish(std::vector<RecordWrite> writes) {
     });
     return;
   }
-  enqueue(Publish{std::move(writes)});
+  enqueue(Publish{std::move(writes), 0, {}});
 }
 
 void Node::Impl::begin_publishing(std::vector<std::string> prefixes) {
@@ -46,7 +46,9 @@ void Node::Impl::stop_publishing() {
 }
 
 void Node::Impl::snapshot(std::function<void(std::vector<RecordWrite>)> done) {
-  enqueue(Copy{std::move(done), {}});
+  Copy copy;
+  copy.done = std::move(done);
+  enqueue(std::move(copy));
 }
 
 void Node::Impl::enqueue(Work work) {
@@ -84,26 +86,61 @@ bool Node::Impl::work_some(Work& work, Effects& fx) {
 }
 
 bool Node::Impl::publish_some(Publish& publish, Effects& fx) {
-  const std::size_t count = std::min(kWritesAtOnce, publish.writes.size() - publish.next);
-  const auto first = publish.writes.begin() + static_cast<std::ptrdiff_t>(publish.next);
-  std::vector<RecordWrite> slice{
-      std::make_move_iterator(first),
-      std::make_move_iterator(first + static_cast<std::ptrdiff_t>(count))};
+  for (std::size_t n = 0; n < kWritesAtOnce && publish.next < publish.writes.size(); ++n) {
+    RecordWrite& write = publish.writes[publish.next++];
+    publish.by_shard[write.shard].push_back(std::move(write));
+  }
+  if (publish.next < publish.writes.size()) return false;
+  std::vector<RecordWrite> slice;
+  while (!publish.by_shard.empty() && slice.size() < kWritesAtOnce) {
+    const auto shard = publish.by_shard.begin();
+    auto& writes = shard->second;
+    const std::size_t count = std::min(writes.size(), 2 * kWritesAtOnce);
+    const auto end = writes.begin() + static_cast<std::ptrdiff_t>(count);
+    slice.insert(slice.end(), std::make_move_iterator(writes.begin()),
+                 std::make_move_iterator(end));
+    writes.erase(writes.begin(), end);
+    if (writes.empty()) publish.by_shard.erase(shard);
+  }
+  pending_writes_ -= slice.size();
   core_->publish(std::move(slice), Clock::now(), fx);
-  publish.next += count;
-  pending_writes_ -= count;
-  return publish.next == publish.writes.size();
+  return publish.by_shard.empty();
 }
 
 bool Node::Impl::copy_some(Copy& copy) {
-  // From the start each time: when one walk finds every shard as it was copied, it is the state
-  // of one moment.
+  if (!copy.whole) {
+    if (!copy_parts(copy)) return false;
+    copy.whole = true;
+    holding_back_ = true;
+    std::size_t records = 0;
+    for (const auto& [id, part] : copy.parts) records += part.records.size();
+    copy.all.reserve(records);
+    return false;
+  }
+  for (std::size_t moved = 0; moved < kCopyAtLeast && !copy.parts.empty();) {
+    auto& records = copy.parts.begin()->second.records;
+    moved += records.size() + 1;
+    copy.all.insert(copy.all.end(), std::make_move_iterator(records.begin()),
+                    std::make_move_iterator(records.end()));
+    copy.parts.erase(copy.parts.begin());
+  }
+  if (!copy.parts.empty()) return false;
+  asio::post(control_, [done = std::move(copy.done), all = std::move(copy.all)]() mutable {
+    done(std::move(all));
+  });
+  holding_back_ = false;
+  tell_records(std::exchange(held_back_, {}));
+  return true;
+}
+
+// From the start each time: when one walk finds every shard as it was copied, it is the state of
+// one moment.
+bool Node::Impl::copy_parts(Copy& copy) {
   const TimePoint end = Clock::now() + kSlice;
   std::size_t copied = 0;
-  std::size_t records = 0;
-  for (const auto& [id, shard] : core_->shards().shards()) {
+  const auto& shards = core_->shards().shards();
+  for (const auto& [id, shard] : shards) {
     auto& part = copy.parts[id];
-    records += shard.records.size();
     if (part.head == shard.head) continue;
     if (copied >= kCopyAtLeast && Clock::now() >= end) return false;
     part.head = shard.head;
@@ -112,16 +149,8 @@ bool Node::Impl::copy_some(Copy& copy) {
     for (const auto& [key, value] : shard.records) part.records.push_back({id, key, value});
     copied += shard.records.size() + 1;
   }
-  std::vector<RecordWrite> all;
-  all.reserve(records);
-  for (const auto& [id, shard] : core_->shards().shards()) {
-    auto& part = copy.parts[id].records;
-    all.insert(all.end(), std::make_move_iterator(part.begin()),
-               std::make_move_iterator(part.end()));
-  }
-  asio::post(control_, [done = std::move(copy.done), all = std::move(all)]() mutable {
-    done(std::move(all));
-  });
+  // Emptied and forgotten meanwhile.
+  std::erase_if(copy.parts, [&](const auto& part) { return !shards.contains(part.first); });
   return true;
 }
 

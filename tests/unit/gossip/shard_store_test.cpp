@@ -14,7 +14,7 @@ const TimePoint kStart{1h};
 RecordWrite put(std::string shard, unsigned char value = 1) {
   return {std::move(shard), "k", std::vector<std::byte>(3, std::byte{value})};
 }
-RecordWrite remove(std::string shard) {
+RecordWrite gone(std::string shard) {
   return {std::move(shard), "k", std::nullopt};
 }
 
@@ -41,7 +41,7 @@ TEST_CASE("an empty shard is in no hash, whoever remembers it") {
   Writer writer;
   ShardStore reader;
   const auto filled = writer.write(put("s"));
-  const auto emptied = writer.write(remove("s"));
+  const auto emptied = writer.write(gone("s"));
   std::vector<ShardDelta> none;
   CHECK(reader.apply(filled, none) == ShardStore::Applied::applied);
   CHECK(reader.root() != 0);
@@ -59,7 +59,7 @@ TEST_CASE("what was emptied is stale for as long as it is remembered") {
   std::vector<ShardDelta> none;
   const auto filled = writer.write(put("s"));
   reader.apply(filled, none);
-  reader.apply(writer.write(remove("s")), none);
+  reader.apply(writer.write(gone("s")), none);
   reader.sweep(kStart, kStart - 1h);
   CHECK(reader.apply(filled, none) == ShardStore::Applied::stale);
   CHECK(reader.records() == 0);
@@ -71,7 +71,7 @@ TEST_CASE("the publisher buries what it has emptied and forgotten when it comes 
   std::vector<ShardDelta> said;
   const auto filled = writer.write(put("s"));
   sleeper.apply(filled, said);
-  writer.write(remove("s"));
+  writer.write(gone("s"));
   forget_all_empty(writer.store);
   said.clear();
   CHECK(writer.store.apply(filled, said) == ShardStore::Applied::stale);
@@ -81,7 +81,7 @@ TEST_CASE("the publisher buries what it has emptied and forgotten when it comes 
   std::vector<ShardDelta> none;
   CHECK(sleeper.apply(said[0], none) == ShardStore::Applied::applied);
   CHECK(sleeper.records() == 0);
-  CHECK(sleeper.take_changes().back() == remove("s"));
+  CHECK(sleeper.take_changes().back() == gone("s"));
 }
 
 TEST_CASE("a shard written anew after it was forgotten outranks its earlier content") {
@@ -90,7 +90,7 @@ TEST_CASE("a shard written anew after it was forgotten outranks its earlier cont
   std::vector<ShardDelta> none;
   for (unsigned char n = 0; n < 9; ++n) sleeper.apply(writer.write(put("s", n)), none);
   const auto old = sleeper.find("s")->head;
-  writer.write(remove("s"));
+  writer.write(gone("s"));
   forget_all_empty(writer.store);
   const auto anew = writer.write(put("s", 77));
   CHECK(anew.head > old);
@@ -113,7 +113,7 @@ TEST_CASE("more empty shards than are remembered lose the oldest first") {
   TimePoint now = kStart;
   for (int i = 0; i < 6000; ++i) {
     writer.write(put("s" + std::to_string(i)));
-    writer.write(remove("s" + std::to_string(i)));
+    writer.write(gone("s" + std::to_string(i)));
     if (i % 100 == 99) writer.store.sweep(now += 1s, kStart - 1h);
   }
   writer.write(put("kept"));
@@ -129,7 +129,7 @@ TEST_CASE("a takeover in steps names every shard that has content, once") {
   ShardStore heir;
   std::vector<ShardDelta> said;
   for (int i = 0; i < 50; ++i) heir.apply(writer.write(put("s" + std::to_string(i))), said);
-  heir.apply(writer.write(remove("s7")), said);
+  heir.apply(writer.write(gone("s7")), said);
   said.clear();
   heir.take_over({2, 2}, 1, {""});
   int steps = 1;
