@@ -342,7 +342,8 @@ Result<ImportedConfig, std::string> import_mesos_dns_config(std::string_view tex
   try {
     return Importer{text}.run();
   } catch (const Wrong& wrong) {
-    return std::string{wrong.what()};
+    // Said out loud: the text would also begin an ImportedConfig.
+    return {boost::system::in_place_error, wrong.what()};
   }
 }
 

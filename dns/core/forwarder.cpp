@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 
 #include "dns/core/answer.hpp"
 #include "dns/core/reply.hpp"
@@ -95,9 +96,19 @@ unsigned Forwarder::max_attempts(const Exchange& exchange) const noexcept {
 }
 
 void Forwarder::set_wake(ExchangeId id, Exchange& exchange, TimePoint wake) {
-  timers_.erase({exchange.wake, id});
   exchange.wake = std::min(wake, exchange.deadline);
-  timers_.insert({exchange.wake, id});
+  if (timers_.size() >= kMaxTimers) drop_idle_timers();
+  timers_.emplace_back(exchange.wake, id);
+  std::push_heap(timers_.begin(), timers_.end(), std::greater<>{});
+}
+
+// At most one entry an exchange is left, so this frees most of them.
+void Forwarder::drop_idle_timers() {
+  std::erase_if(timers_, [this](const Timer& timer) {
+    const auto at = exchanges_.find(timer.second);
+    return at == exchanges_.end() || at->second.wake != timer.first;
+  });
+  std::make_heap(timers_.begin(), timers_.end(), std::greater<>{});
 }
 
 std::optional<ReplyCache::Hit> Forwarder::cached(TimePoint now, std::span<const std::byte> message,
@@ -261,9 +272,12 @@ void Forwarder::next_or_fail(TimePoint now, Exchanges::iterator at, Actions& act
 }
 
 void Forwarder::on_time(TimePoint now, Actions& actions) {
-  while (!timers_.empty() && timers_.begin()->first <= now) {
-    const ExchangeId id = timers_.begin()->second;
+  while (!timers_.empty() && timers_.front().first <= now) {
+    const auto [due, id] = timers_.front();
+    std::pop_heap(timers_.begin(), timers_.end(), std::greater<>{});
+    timers_.pop_back();
     const auto at = exchanges_.find(id);
+    if (at == exchanges_.end() || at->second.wake != due) continue;
     Exchange& exchange = at->second;
     if (now < exchange.deadline && !exchange.over_tcp &&
         exchange.attempts < max_attempts(exchange)) {
@@ -288,7 +302,7 @@ void Forwarder::on_time(TimePoint now, Actions& actions) {
 
 std::optional<TimePoint> Forwarder::next_deadline() const {
   if (timers_.empty()) return std::nullopt;
-  return timers_.begin()->first;
+  return timers_.front().first;
 }
 
 void Forwarder::note_failure(TimePoint now, std::size_t upstream) {
@@ -328,8 +342,7 @@ void Forwarder::finish(TimePoint now, Exchanges::iterator at, std::span<const st
     actions.replies.push_back({waiter.client, std::move(out), code});
   }
   actions.done.push_back(at->first);
-  timers_.erase({exchange.wake, at->first});
-  by_key_.erase(by_key_.find(exchange.key));
+  by_key_.erase(exchange.key);
   exchanges_.erase(at);
 }
 

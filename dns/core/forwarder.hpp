@@ -4,9 +4,10 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,7 @@ class Forwarder {
   static constexpr std::size_t kMaxWaiters = 64;    // of one exchange
   static constexpr unsigned kMaxAttempts = 6;       // of one exchange, retransmissions included
   static constexpr std::size_t kMaxUpstreams = 64;  // over all zones
+  static constexpr std::size_t kMaxTimers = 16 * kMaxExchanges;
 
   using ExchangeId = std::uint64_t;
 
@@ -104,6 +106,7 @@ class Forwarder {
 
   /// Sends what is due and ends what is overdue. To be called at next_deadline().
   void on_time(TimePoint now, Actions& actions);
+  /// Perhaps too early, never too late.
   std::optional<TimePoint> next_deadline() const;
 
   const Stats& stats() const noexcept { return stats_; }
@@ -138,12 +141,14 @@ class Forwarder {
     std::vector<std::byte> refusal;    // SERVFAIL or REFUSED: for when nobody says better
     std::vector<Waiter> waiters;
   };
-  using Exchanges = std::map<ExchangeId, Exchange>;
+  using Exchanges = std::unordered_map<ExchangeId, Exchange>;
+  using Timer = std::pair<TimePoint, ExchangeId>;
 
   const std::vector<std::size_t>* group_for(const Query& query) const noexcept;
   std::vector<std::size_t> ranked(TimePoint now, const std::vector<std::size_t>& group) const;
   void attempt(TimePoint now, ExchangeId id, Exchange& exchange, Actions& actions);
   void next_or_fail(TimePoint now, Exchanges::iterator at, Actions& actions);
+  void drop_idle_timers();
   void set_wake(ExchangeId id, Exchange& exchange, TimePoint wake);
   void start(TimePoint now, std::span<const std::byte> message, const Query& query,
              std::optional<Waiter> waiter, Actions& actions);
@@ -159,8 +164,10 @@ class Forwarder {
   std::vector<std::size_t> default_group_;
   std::map<std::string, std::vector<std::size_t>, std::less<>> zone_groups_;  // by wire name
   Exchanges exchanges_;
-  std::map<std::string, ExchangeId, std::less<>> by_key_;
-  std::set<std::pair<TimePoint, ExchangeId>> timers_;
+  std::unordered_map<std::string_view, ExchangeId> by_key_;  // of the exchanges' own keys
+  /// A heap, the next first. Entries of exchanges that ended, or that wake at another time, stay
+  /// until they are due or there are kMaxTimers: cheaper than taking each out.
+  std::vector<Timer> timers_;
   ExchangeId next_id_ = 1;
   ReplyCache cache_;
   Stats stats_;

@@ -15,25 +15,52 @@ namespace {
 
 namespace asio = boost::asio;
 // Turns of one wake-up over a socket, so that a flood cannot starve the others.
-constexpr int kReadsPerWake = 64;
+constexpr unsigned kReadsPerWake = 64;
 constexpr Duration kTcpLimit{2000};
 
 }  // namespace
 
-Relay::Relay(asio::io_context& context, ForwarderOptions options, Reply reply)
+Relay::Relay(asio::io_context& context, ForwarderOptions options, Reply reply, Settled settled)
     : context_{context},
       forwarder_{std::move(options)},
       reply_{std::move(reply)},
+      settled_{std::move(settled)},
       open_(forwarder_.upstreams().size()),
       timer_{context},
       tcp_{context.get_executor()},
-      buffer_(kMaxMessageSize) {}
+      buffer_(kReceiveBatch * kMaxMessageSize) {
+  for (std::size_t i = 0; i < kReceiveBatch; ++i) {
+    places_[i] = {buffer_.data() + i * kMaxMessageSize, kMaxMessageSize};
+    received_[i].msg_hdr.msg_iov = &places_[i];
+    received_[i].msg_hdr.msg_iovlen = 1;
+  }
+}
+
+std::optional<Forwarder::ExchangeId> Relay::Port::sent_as(std::uint16_t number) const noexcept {
+  for (const auto& [sent, exchange] : in_flight) {
+    if (sent == number) return exchange;
+  }
+  return std::nullopt;
+}
+
+void Relay::Port::forget(std::uint16_t number) noexcept {
+  for (auto& place : in_flight) {
+    if (place.first != number) continue;
+    place = in_flight.back();
+    in_flight.pop_back();
+    return;
+  }
+}
 
 void Relay::ask(std::span<const std::byte> message, const Query& query, Transport transport,
                 std::uint64_t client) {
-  Forwarder::Actions actions;
+  Forwarder::Actions actions = std::move(spare_);
   forwarder_.ask(Clock::now(), message, query, transport, client, actions);
   perform(actions);
+  actions.sends.clear();
+  actions.replies.clear();
+  actions.done.clear();
+  spare_ = std::move(actions);
 }
 
 void Relay::refresh(std::span<const std::byte> message, const Query& query) {
@@ -44,8 +71,10 @@ void Relay::refresh(std::span<const std::byte> message, const Query& query) {
 
 void Relay::perform(Forwarder::Actions& actions) {
   // A send that fails at once may ask for another: so in rounds, as many as there are attempts.
+  bool replied = false;
   while (!actions.sends.empty() || !actions.done.empty() || !actions.replies.empty()) {
     Forwarder::Actions more;
+    replied = replied || !actions.replies.empty();
     for (Forwarder::Send& send : actions.sends) {
       if (send.transport == Transport::udp) {
         send_udp(send, more);
@@ -59,8 +88,10 @@ void Relay::perform(Forwarder::Actions& actions) {
     }
     for (const Forwarder::ExchangeId exchange : actions.done) forget(exchange);
     for (Forwarder::Deliver& deliver : actions.replies) reply_(std::move(deliver));
+    if (more.sends.empty() && more.done.empty() && more.replies.empty()) break;
     actions = std::move(more);
   }
+  if (replied) settled_();
   arm();
 }
 
@@ -109,15 +140,15 @@ Relay::Port* Relay::port_for(std::size_t upstream) {
   return &port;
 }
 
-void Relay::send_udp(const Forwarder::Send& send, Forwarder::Actions& more) {
+void Relay::send_udp(Forwarder::Send& send, Forwarder::Actions& more) {
   Port* const port = port_for(send.upstream);
   const auto failed = [&] {
     forwarder_.on_error(Clock::now(), send.exchange, send.upstream, Transport::udp, more);
   };
   if (port == nullptr) return failed();
   std::uint16_t id = random16();
-  while (port->in_flight.contains(id)) ++id;  // at most kQueriesPerSocket are taken
-  std::vector<std::byte> query = send.query;
+  while (port->sent_as(id)) ++id;  // at most kQueriesPerSocket are taken
+  std::vector<std::byte>& query = send.query;
   query[0] = static_cast<std::byte>(id >> 8);
   query[1] = static_cast<std::byte>(id & 0xFF);
   if (::send(port->socket.native_handle(), query.data(), query.size(), MSG_DONTWAIT) < 0) {
@@ -127,8 +158,9 @@ void Relay::send_udp(const Forwarder::Send& send, Forwarder::Actions& more) {
       return failed();  // the first error was an older query's; this one is ours
     }
   }
-  port->in_flight.emplace(id, send.exchange);
-  sent_[send.exchange].emplace_back(port->id, id);
+  port->in_flight.emplace_back(id, send.exchange);
+  Sent& sent = sent_[send.exchange];
+  if (sent.count < sent.places.size()) sent.places[sent.count++] = {port->id, id};
 }
 
 asio::awaitable<void> Relay::send_tcp(Forwarder::Send send, Endpoint upstream) {
@@ -162,11 +194,11 @@ void Relay::wait(Port& port) {
 
 void Relay::receive(Port& port) {
   Forwarder::Actions actions;
-  for (int reads = 0; reads < kReadsPerWake; ++reads) {
-    const ssize_t size =
-        recv(port.socket.native_handle(), buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+  for (unsigned reads = 0; reads < kReadsPerWake; reads += kReceiveBatch) {
+    const int got = recvmmsg(port.socket.native_handle(), received_.data(), kReceiveBatch,
+                             MSG_DONTWAIT, nullptr);
     const TimePoint now = Clock::now();
-    if (size < 0) {
+    if (got < 0) {
       if (errno == EAGAIN || errno == EWOULDBLOCK) break;
       if (errno == EINTR) continue;
       // ECONNREFUSED and its like: nobody is there, so no use in waiting for what is in flight.
@@ -176,30 +208,35 @@ void Relay::receive(Port& port) {
       }
       continue;
     }
-    const std::span reply{buffer_.data(), static_cast<std::size_t>(size)};
-    if (reply.size() < kHeaderSize) continue;
-    const auto id = static_cast<std::uint16_t>(std::to_integer<unsigned>(reply[0]) << 8 |
-                                               std::to_integer<unsigned>(reply[1]));
-    const auto found = port.in_flight.find(id);
-    if (found == port.in_flight.end()) continue;
-    if (forwarder_.on_reply(now, found->second, port.upstream, Transport::udp, id, reply,
-                            actions)) {
-      port.in_flight.erase(id);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(got); ++i) {
+      take_reply(port, {buffer_.data() + i * kMaxMessageSize, received_[i].msg_len}, now, actions);
     }
+    if (static_cast<unsigned>(got) < kReceiveBatch) break;
   }
   perform(actions);
   if (port.used >= kQueriesPerSocket) retire(port);
 }
 
+void Relay::take_reply(Port& port, std::span<const std::byte> reply, TimePoint now,
+                       Forwarder::Actions& actions) {
+  if (reply.size() < kHeaderSize) return;
+  const auto id = static_cast<std::uint16_t>(std::to_integer<unsigned>(reply[0]) << 8 |
+                                             std::to_integer<unsigned>(reply[1]));
+  const auto exchange = port.sent_as(id);
+  if (!exchange) return;
+  if (forwarder_.on_reply(now, *exchange, port.upstream, Transport::udp, id, reply, actions)) {
+    port.forget(id);
+  }
+}
+
 void Relay::forget(Forwarder::ExchangeId exchange) {
   const auto found = sent_.find(exchange);
   if (found == sent_.end()) return;
-  for (const auto& [port_id, id] : found->second) {
+  for (std::size_t i = 0; i < found->second.count; ++i) {
+    const auto [port_id, id] = found->second.places[i];
     const auto port = ports_.find(port_id);
     if (port == ports_.end()) continue;
-    auto& in_flight = port->second.in_flight;
-    const auto flying = in_flight.find(id);
-    if (flying != in_flight.end() && flying->second == exchange) in_flight.erase(flying);
+    if (port->second.sent_as(id) == exchange) port->second.forget(id);
     if (port->second.used >= kQueriesPerSocket) retire(port->second);
   }
   sent_.erase(found);

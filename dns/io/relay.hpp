@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <sys/socket.h>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -26,12 +27,14 @@ namespace muster::dns {
 class Relay {
  public:
   using Reply = std::function<void(Forwarder::Deliver&&)>;
+  using Settled = std::function<void()>;
 
   static constexpr std::size_t kSocketsPerUpstream = 8;
   static constexpr unsigned kQueriesPerSocket = 256;  // then a new one, on another port
   static constexpr std::size_t kMaxTcp = 64;
 
-  Relay(boost::asio::io_context&, ForwarderOptions, Reply);
+  /// `settled` is called after one or several replies, so that they can leave together.
+  Relay(boost::asio::io_context&, ForwarderOptions, Reply, Settled);
 
   std::optional<ReplyCache::Hit> cached(TimePoint now, std::span<const std::byte> message,
                                         const Query& query, Transport transport,
@@ -56,12 +59,24 @@ class Relay {
     std::size_t upstream = 0;
     unsigned used = 0;
     bool closing = false;
-    std::unordered_map<std::uint16_t, Forwarder::ExchangeId> in_flight;
+    // At most kQueriesPerSocket, few as a rule: searched from the front.
+    std::vector<std::pair<std::uint16_t, Forwarder::ExchangeId>> in_flight;
+
+    std::optional<Forwarder::ExchangeId> sent_as(std::uint16_t number) const noexcept;
+    void forget(std::uint16_t number) noexcept;
   };
+  /// Under which ports and ids an exchange's queries left.
+  struct Sent {
+    std::array<std::pair<PortId, std::uint16_t>, Forwarder::kMaxAttempts> places{};
+    std::size_t count = 0;
+  };
+  static constexpr unsigned kReceiveBatch = 16;
   using Ports = std::map<PortId, Port>;
 
   void perform(Forwarder::Actions& actions);
-  void send_udp(const Forwarder::Send& send, Forwarder::Actions& more);
+  void send_udp(Forwarder::Send& send, Forwarder::Actions& more);
+  void take_reply(Port& port, std::span<const std::byte> reply, TimePoint now,
+                  Forwarder::Actions& actions);
   boost::asio::awaitable<void> send_tcp(Forwarder::Send send, Endpoint upstream);
   Port* port_for(std::size_t upstream);
   void retire(Port& port);
@@ -74,17 +89,21 @@ class Relay {
   boost::asio::io_context& context_;
   Forwarder forwarder_;
   Reply reply_;
-  Ports ports_;  // each has one wait outstanding, which erases it when it closes
+  Settled settled_;
+  Forwarder::Actions spare_;  // its room is used again
+  Ports ports_;               // each has one wait outstanding, which erases it when it closes
   PortId next_port_ = 1;
   std::vector<std::vector<Port*>> open_;  // by upstream; those that take new queries
-  std::unordered_map<Forwarder::ExchangeId, std::vector<std::pair<PortId, std::uint16_t>>> sent_;
+  std::unordered_map<Forwarder::ExchangeId, Sent> sent_;
   boost::asio::steady_timer timer_;
   TaskGroup tcp_;
   std::size_t tcp_running_ = 0;
   std::array<std::uint16_t, 128> random_{};
   std::size_t random_left_ = 0;
   bool stopping_ = false;
-  std::vector<std::byte> buffer_;
+  std::vector<std::byte> buffer_;  // kReceiveBatch messages of any size
+  std::array<mmsghdr, kReceiveBatch> received_{};
+  std::array<iovec, kReceiveBatch> places_{};
 };
 
 }  // namespace muster::dns

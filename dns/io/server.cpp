@@ -5,6 +5,7 @@
 #include <deque>
 #include <fstream>
 #include <iterator>
+#include <malloc.h>
 #include <sys/random.h>
 #include <utility>
 
@@ -283,6 +284,8 @@ class Server::Impl {
     if (whole) {
       queue_.pop_front();
       done_ = 0;
+      // What building took goes back to the system: else it is ours for ever.
+      if (queue_.empty()) boost::asio::post(control_, [] { malloc_trim(0); });
     }
     published();
     count_queued();

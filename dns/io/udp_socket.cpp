@@ -82,14 +82,14 @@ bool UdpSocket::serve_batch() {
     out.msg_flags = 0;
     if (out.msg_controllen == 0) out.msg_control = nullptr;
   }
-  send_batch(replies);
+  send_batch(replies_.data(), replies);
   return static_cast<std::size_t>(got) == kBatch;
 }
 
-void UdpSocket::send_batch(std::size_t count) {
+void UdpSocket::send_batch(mmsghdr* messages, std::size_t count) {
   std::size_t done = 0;
   while (done < count) {
-    const int sent = sendmmsg(socket_.native_handle(), replies_.data() + done,
+    const int sent = sendmmsg(socket_.native_handle(), messages + done,
                               static_cast<unsigned>(count - done), MSG_DONTWAIT);
     if (sent > 0) {
       done += static_cast<std::size_t>(sent);
@@ -102,20 +102,28 @@ void UdpSocket::send_batch(std::size_t count) {
   }
 }
 
-void UdpSocket::send(const Worker::UdpClient& to, std::span<const std::byte> reply) {
-  std::vector<std::byte> copy{reply.begin(), reply.end()};
-  Worker::UdpClient client = to;
-  iovec out{copy.data(), copy.size()};
-  msghdr header{};
-  header.msg_name = &client.from;
-  header.msg_namelen = client.from_size;
-  header.msg_iov = &out;
-  header.msg_iovlen = 1;
-  header.msg_control = client.control.empty() ? nullptr : client.control.data();
-  header.msg_controllen = client.control.size();
-  if (sendmsg(socket_.native_handle(), &header, MSG_DONTWAIT) < 0) {
-    worker_.counters().dropped_send.add();
+void UdpSocket::queue(Worker::UdpClient&& to, std::vector<std::byte>&& reply) {
+  waiting_.push_back({std::move(to), std::move(reply)});
+  if (waiting_.size() == kBatch) flush();
+}
+
+void UdpSocket::flush() {
+  if (waiting_.empty()) return;
+  std::array<mmsghdr, kBatch> messages{};
+  std::array<iovec, kBatch> io{};
+  for (std::size_t i = 0; i < waiting_.size(); ++i) {
+    auto& [to, reply] = waiting_[i];
+    io[i] = {reply.data(), reply.size()};
+    msghdr& header = messages[i].msg_hdr;
+    header.msg_name = &to.from;
+    header.msg_namelen = to.from_size;
+    header.msg_iov = &io[i];
+    header.msg_iovlen = 1;
+    header.msg_control = to.control.empty() ? nullptr : to.control.data();
+    header.msg_controllen = to.control.size();
   }
+  send_batch(messages.data(), waiting_.size());
+  waiting_.clear();
 }
 
 }  // namespace muster::dns

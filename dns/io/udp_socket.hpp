@@ -25,12 +25,14 @@ class UdpSocket {
 
   void start();
   void close();
-  void send(const Worker::UdpClient& to, std::span<const std::byte> reply);
+  /// A forwarded answer; leaves with the next flush().
+  void queue(Worker::UdpClient&& to, std::vector<std::byte>&& reply);
+  void flush();
 
  private:
   void serve();
   bool serve_batch();
-  void send_batch(std::size_t count);
+  void send_batch(mmsghdr* messages, std::size_t count);
 
   struct Slot {
     alignas(8) std::array<std::byte, kMaxQuery> query;
@@ -41,12 +43,18 @@ class UdpSocket {
     iovec out;
   };
 
+  struct Waiting {
+    Worker::UdpClient to;
+    std::vector<std::byte> reply;
+  };
+
   Worker& worker_;
   boost::asio::ip::udp::socket socket_;
   bool wildcard_;
   std::vector<Slot> slots_;
   std::array<mmsghdr, kBatch> received_{};
   std::array<mmsghdr, kBatch> replies_{};
+  std::vector<Waiting> waiting_;  // at most kBatch
 };
 
 }  // namespace muster::dns

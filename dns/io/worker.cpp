@@ -19,7 +19,10 @@ Worker::Worker(Options options, SnapshotCell<ZoneSnapshot>& cell, WorkerCounters
       rate_limit_{options.rate_limit, options.rate_seed},
       context_{1},
       relay_{context_, std::move(options.forwarder),
-             [this](Forwarder::Deliver&& made) { deliver(std::move(made)); }},
+             [this](Forwarder::Deliver&& made) { deliver(std::move(made)); },
+             [this] {
+               for (const auto& socket : udp_) socket->flush();
+             }},
       notifier_{context_, std::move(options.notify), std::move(options.notify_apexes)},
       tcp_{std::make_unique<TcpConnections>(*this)},
       rotation_{options.first_rotation} {}
@@ -151,12 +154,13 @@ void Worker::forward(std::span<const std::byte> message, const Query& query, Tra
 void Worker::deliver(Forwarder::Deliver&& made) {
   const auto found = pending_.find(made.client);
   if (found == pending_.end()) return;
-  const Pending pending = std::move(found->second);
+  Pending pending = std::move(found->second);
   pending_.erase(found);
   counters_.count_forwarded(pending.qtype, made.rcode);
   counters_.take(relay_.forwarder());
-  if (const auto* const udp = std::get_if<UdpClient>(&pending.client)) {
-    udp->socket->send(*udp, made.reply);
+  if (auto* const udp = std::get_if<UdpClient>(&pending.client)) {
+    UdpSocket& socket = *udp->socket;
+    socket.queue(std::move(*udp), std::move(made.reply));
   } else {
     tcp_->send(std::get<TcpClient>(pending.client).connection, made.reply);
   }
