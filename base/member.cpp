@@ -9,9 +9,9 @@ std::string_view to_string(MemberStatus status) noexcept {
     case MemberStatus::left:
       return "left";
     case MemberStatus::daemon_down:
-      return "daemon-down";
+      return "daemon_down";
     case MemberStatus::host_down:
-      return "host-down";
+      return "host_down";
   }
   return "unknown";
 }

@@ -11,6 +11,7 @@
 #include "daemon/mesh.hpp"
 #include "daemon/version.hpp"
 #include "dns/core/listing.hpp"
+#include "dns/core/mesos_dns_api.hpp"
 #include "metrics/page/page.hpp"
 
 namespace muster::daemon {
@@ -276,6 +277,95 @@ Answer tasks_answer(const ApiSources& from, std::string vip) {
   };
 }
 
+dns::MesosDnsSettings mesos_dns_settings(const ApiSources& from) {
+  const Config::Dns& dns = from.config.dns;
+  dns::MesosDnsSettings out;
+  out.masters = from.config.mesos.masters;
+  for (const Endpoint& upstream : dns.upstreams.value_or(std::vector<Endpoint>{})) {
+    out.resolvers.push_back(to_string(upstream));
+  }
+  for (const auto& [zone, upstreams] : dns.zones) {
+    out.zone_resolvers[zone] = std::vector<std::string>(upstreams.size());
+    std::transform(upstreams.begin(), upstreams.end(), out.zone_resolvers[zone].begin(),
+                   [](const Endpoint& upstream) { return to_string(upstream); });
+  }
+  out.ip_sources = dns.ip_sources;
+  out.domain = dns.domain;
+  if (!dns.listen.empty()) {
+    out.listener = dns.listen.front().address.to_string();
+    out.port = dns.listen.front().port.number();
+  }
+  out.http_listener = from.config.metrics.listen.address.to_string();
+  out.http_port = from.config.metrics.listen.port.number();
+  const auto dotted = [](std::string name) { return name.ends_with('.') ? name : name + '.'; };
+  out.soa_mname = dotted(dns.soa_mname.empty() ? "ns1." + dns.domain : dns.soa_mname);
+  out.soa_rname = dotted(dns.soa_rname.empty() ? "root." + out.soa_mname : dns.soa_rname);
+  out.ttl = dns.ttl_seconds;
+  out.refresh_seconds = 1;  // changes show at once; pollers should not come more often
+  out.timeout = 5;
+  out.soa_refresh = dns.soa_refresh;
+  out.soa_retry = dns.soa_retry;
+  out.soa_expire = dns.soa_expire;
+  out.soa_minimum = dns.soa_minimum;
+  out.srv_weight = dns.srv_weight;
+  out.rfc952 = dns.rfc952;
+  out.external_on = !dns.upstreams || !dns.upstreams->empty();
+  out.enumeration_on = dns.enumerate;
+  return out;
+}
+
+Answer enumerate_answer(const ApiSources& from) {
+  if (from.dns == nullptr || !from.config.dns.enumerate) return {};
+  std::vector<std::shared_ptr<const Framework>> frameworks;
+  for (const auto& [id, framework] : from.cluster.view().frameworks()) {
+    frameworks.push_back(framework);
+  }
+  std::vector<std::shared_ptr<const Task>> tasks;
+  tasks.reserve(from.cluster.view().tasks().size());
+  for (const auto& [key, task] : from.cluster.view().tasks()) tasks.push_back(task);
+  return [frameworks = std::move(frameworks), tasks = std::move(tasks),
+          suffixes = from.dns->suffixes()] {
+    return HttpResponse{
+        200, "application/json", dns::mesos_dns_api::enumerate(frameworks, tasks, suffixes), {}};
+  };
+}
+
+Answer axfr_answer(const ApiSources& from) {
+  if (from.dns == nullptr || !from.config.dns.enumerate) return {};
+  return [zones = from.dns->snapshot(), settings = mesos_dns_settings(from)] {
+    return HttpResponse{200, "application/json", dns::mesos_dns_api::axfr(*zones, settings), {}};
+  };
+}
+
+Answer config_answer(const ApiSources& from) {
+  if (from.dns == nullptr) return {};
+  return [settings = mesos_dns_settings(from), serial = from.dns->status().serial] {
+    return HttpResponse{200, "application/json", dns::mesos_dns_api::config(settings, serial), {}};
+  };
+}
+
+// `/v1/hosts/{host}`, `/v1/hosts/{host}/ports` and `/v1/services/{service}`.
+Answer mesos_dns_answer(const ApiSources& from, std::string_view path) {
+  constexpr std::string_view kHosts = "/v1/hosts/";
+  constexpr std::string_view kServices = "/v1/services/";
+  constexpr unsigned kNotImplemented = 501;
+  if (from.dns == nullptr) return {};
+  const bool host = path.starts_with(kHosts);
+  if (!host && !path.starts_with(kServices)) return {};
+  std::string name{path.substr(host ? kHosts.size() : kServices.size())};
+  if (host && name.ends_with("/ports")) {
+    return [] { return as_text("To be implemented...", kNotImplemented); };
+  }
+  if (name.find('/') != std::string::npos) return {};
+  return [zones = from.dns->snapshot(), name = std::move(name), host] {
+    return HttpResponse{
+        200,
+        "application/json",
+        host ? dns::mesos_dns_api::hosts(*zones, name) : dns::mesos_dns_api::services(*zones, name),
+        {}};
+  };
+}
+
 Answer changes_answer(const ApiSources& from) {
   json::array list;
   for (const auto& change : from.changes.all()) {
@@ -330,6 +420,15 @@ const std::map<std::string, Route, std::less<>>& routes() {
       {"/v1/status", status_answer},
       {"/v1/nodes", nodes_answer},
       {"/v1/vips", vips_answer},
+      {"/v1/version",
+       [](const ApiSources&) -> Answer {
+         return [] {
+           return HttpResponse{200, "application/json", dns::mesos_dns_api::version(kVersion), {}};
+         };
+       }},
+      {"/v1/config", config_answer},
+      {"/v1/enumerate", enumerate_answer},
+      {"/v1/axfr", axfr_answer},
       {"/v1/changes", changes_answer},
   };
   return kRoutes;
@@ -362,6 +461,7 @@ metrics::Handler make_api(ApiSources from) {
     if (request.path == "/v1/tasks") return tasks_answer(from, parameter(request, "vip"));
     const auto route = routes().find(request.path);
     if (route != routes().end()) return route->second(from);
+    if (Answer answer = mesos_dns_answer(from, request.path)) return answer;
     return [path = request.path] { return as_text("nothing here: " + path + "\n", 404); };
   };
 }

@@ -239,6 +239,84 @@ void check_together(const Config& config, std::string_view file) {
   }
 }
 
+// `a.b.c.d`, `v6`, either with `/bits`.
+bool is_prefix(const std::string& text) {
+  const std::size_t slash = text.find('/');
+  const auto address = IpAddress::parse(text.substr(0, slash));
+  if (!address || slash == std::string::npos) return address.has_value();
+  unsigned bits = 0;
+  const char* const from = text.data() + slash + 1;
+  const char* const end = text.data() + text.size();
+  const auto [next, error] = std::from_chars(from, end, bits);
+  return error == std::errc{} && next == end && from != end &&
+         bits <= (address->is_v4() ? 32U : 128U);
+}
+
+// What Mesos-DNS and DC/OS let be said about names and records.
+void read_dns_names(Section& dns, Config::Dns& out) {
+  dns.boolean("rfc952", out.rfc952);
+  dns.integer("srv_weight", 0, 65535, out.srv_weight);
+  if (dns.find("ip_sources") != nullptr) out.ip_sources.clear();
+  dns.each_text("ip_sources", "\"netinfo\", \"host\" or a list of them",
+                [&](const std::string& text) {
+                  out.ip_sources.push_back(text);
+                  return text == "netinfo" || text == "host";
+                });
+  Section soa = dns.table("soa");
+  const auto name = [&](std::string_view key, std::string& to) {
+    soa.each_text(key, "a domain name like \"ns1.mesos\"", [&](const std::string& text) {
+      to = text;
+      return is_zone_name(text);
+    });
+  };
+  name("mname", out.soa_mname);
+  name("rname", out.soa_rname);
+  constexpr std::int64_t kMaxTime = 2147483647;  // RFC 2181 §8
+  soa.integer("refresh", 1, kMaxTime, out.soa_refresh);
+  soa.integer("retry", 1, kMaxTime, out.soa_retry);
+  soa.integer("expire", 1, kMaxTime, out.soa_expire);
+  soa.integer("minimum", 0, kMaxTime, out.soa_minimum);
+  soa.finish();
+  dns.each_text("public_address", "an address of this node or a list of them",
+                [&](const std::string& text) {
+                  const auto address = IpAddress::parse(text);
+                  if (address) out.public_addresses.push_back(*address);
+                  return address.has_value();
+                });
+  dns.each_text("cluster_key", "one DNS label", [&](const std::string& text) {
+    out.cluster_key = text;
+    return is_zone_name(text) && text.find('.') == std::string::npos;
+  });
+  Section cnames = dns.table("cnames");
+  for (const std::string& key : cnames.keys()) cnames.text(key, out.cnames[key]);
+}
+
+void read_dns_limits(Section& dns, Config::Dns& out) {
+  const auto prefixes = [&](std::string_view key, std::vector<std::string>& list) {
+    dns.each_text(key, "a network like \"10.0.0.0/8\" or a list of them",
+                  [&](const std::string& text) {
+                    list.push_back(text);
+                    return is_prefix(text);
+                  });
+  };
+  if (dns.find("recursion_from") != nullptr)
+    prefixes("recursion_from", out.recursion_from.emplace());
+  prefixes("transfer_to", out.transfer_to);
+  dns.each_text("notify", "an address like \"10.0.0.9\" or \"10.0.0.9:53\", or a list of them",
+                [&](const std::string& text) {
+                  const auto endpoint = endpoint_of(text, kDnsPort);
+                  if (endpoint) out.notify.push_back(*endpoint);
+                  return endpoint.has_value();
+                });
+  dns.integer("rate_limit", 0, 1'000'000, out.rate_limit);
+  dns.each_text("forward", "\"hedged\" or \"parallel\"", [&](const std::string& text) {
+    out.parallel = text == "parallel";
+    return out.parallel || text == "hedged";
+  });
+  dns.integer("cache_megabytes", 0, 4096, out.cache_megabytes);
+  dns.boolean("enumerate", out.enumerate);
+}
+
 void read_dns(Section dns, Config& config) {
   Config::Dns& out = config.dns;
   dns.boolean("enabled", out.enabled);
@@ -267,6 +345,8 @@ void read_dns(Section dns, Config& config) {
     out.upstreams.emplace();
     upstreams(dns, "upstreams", *out.upstreams);
   }
+  read_dns_names(dns, out);
+  read_dns_limits(dns, out);
   Section zones = dns.table("zones");
   for (const std::string& zone : zones.keys()) {
     if (!is_zone_name(zone)) zones.fail(*zones.find(zone), zone, "a domain name as the key");

@@ -45,6 +45,26 @@ struct Config {
     std::uint32_t ttl_seconds = 5;
     std::optional<std::vector<Endpoint>> upstreams;  // none: the system's
     std::map<std::string, std::vector<Endpoint>> zones;
+    // Text where dns/ has the type: checked here, made there.
+    bool rfc952 = false;
+    std::uint16_t srv_weight = 1;
+    std::vector<std::string> ip_sources{"netinfo", "host"};
+    std::string soa_mname;
+    std::string soa_rname;
+    std::uint32_t soa_refresh = 60;
+    std::uint32_t soa_retry = 180;
+    std::uint32_t soa_expire = 86400;
+    std::uint32_t soa_minimum = 1;
+    std::vector<IpAddress> public_addresses;
+    std::string cluster_key;
+    std::map<std::string, std::string> cnames;
+    std::optional<std::vector<std::string>> recursion_from;  // none: private networks
+    std::vector<std::string> transfer_to;
+    std::vector<Endpoint> notify;
+    unsigned rate_limit = 0;
+    bool parallel = false;
+    std::size_t cache_megabytes = 16;
+    bool enumerate = true;
   };
   struct Lb {
     bool enabled = true;

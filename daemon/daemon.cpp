@@ -84,6 +84,53 @@ cluster::ClusterOptions cluster_options(const Config& config) {
   return options;
 }
 
+void add_dns_names(const Config::Dns& from, dns::ServerOptions& to) {
+  to.naming.rfc952 = from.rfc952;
+  to.naming.srv_weight = from.srv_weight;
+  to.naming.ip_sources.clear();
+  for (const std::string& source : from.ip_sources) {
+    to.naming.ip_sources.push_back(source == "host" ? dns::IpSource::host : dns::IpSource::netinfo);
+  }
+  to.soa = {from.soa_refresh, from.soa_retry, from.soa_expire, from.soa_minimum};
+  to.soa_mname = from.soa_mname;
+  to.soa_rname = from.soa_rname;
+  to.public_addresses = from.public_addresses;
+  to.cluster_key = from.cluster_key;
+  to.cnames = from.cnames;
+  dns::CatalogOptions named;
+  named.domain = from.domain;
+  for (const auto& [name, target] : from.cnames) {
+    const std::string problem = dns::cname_problem(named, name, target);
+    if (!problem.empty()) throw ConfigError{"dns.cnames: " + problem};
+  }
+}
+
+std::vector<dns::Prefix> prefixes(const std::vector<std::string>& texts, const char* key) {
+  std::vector<dns::Prefix> out;
+  for (const std::string& text : texts) {
+    const auto prefix = dns::Prefix::parse(text);
+    if (!prefix) {
+      throw ConfigError{std::string{key} +
+                        ": expected a network whose address ends in zeros after "
+                        "its length, got \"" +
+                        text + '"'};
+    }
+    out.push_back(*prefix);
+  }
+  return out;
+}
+
+void add_dns_limits(const Config::Dns& from, dns::ServerOptions& to) {
+  if (from.recursion_from) {
+    to.recursion_from = prefixes(*from.recursion_from, "dns.recursion_from");
+  }
+  to.transfer_to = prefixes(from.transfer_to, "dns.transfer_to");
+  to.notify = from.notify;
+  to.rate_limit = from.rate_limit;
+  to.parallel_upstreams = from.parallel ? 2 : 1;
+  to.cache_octets = from.cache_megabytes << 20;
+}
+
 dns::ServerOptions dns_options(const Config& config) {
   dns::ServerOptions options;
   options.listen = config.dns.listen;
@@ -94,6 +141,8 @@ dns::ServerOptions dns_options(const Config& config) {
       config.dns.upstreams ? *config.dns.upstreams : dns::system_upstreams(config.dns.listen);
   options.zone_upstreams = config.dns.zones;
   options.node_address = config.node.v4 ? config.node.v4 : config.node.v6;
+  add_dns_names(config.dns, options);
+  add_dns_limits(config.dns, options);
   return options;
 }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cli/commands.hpp"
+#include "cli/import_mesos_dns.hpp"
 #include "cli/resolv.hpp"
 #include "daemon/config.hpp"
 #include "daemon/daemon.hpp"
@@ -129,6 +130,9 @@ class Commands {
     auto* check = add("check-config", "Read a configuration and say what is wrong",
                       [](Arguments& given) { return check_config(given.config_file); });
     check->add_option("file", given_.config_file, "TOML file")->capture_default_str();
+    auto* import = add("import", "Turn a Mesos-DNS configuration into muster.toml",
+                       [](Arguments& given) { return cli::import_mesos_dns(given.wanted); });
+    import->add_option("file", given_.wanted, "Mesos-DNS's JSON file")->required();
     add("cleanup", "Remove everything that muster put into the kernel",
         [](Arguments&) { return cleanup(); });
     auto* resolver = add("resolv", "Make this machine's resolver ask muster, or undo that", resolv);

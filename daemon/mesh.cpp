@@ -22,8 +22,6 @@ namespace {
 namespace asio = boost::asio;
 
 constexpr Duration kDecideEvery{500};
-// A stream takes a moment to come up; only then is a node without one worth telling of.
-constexpr Duration kStreamGrace{3'000};
 constexpr unsigned kKeepMembersEvery = 60;  // in units of kDecideEvery
 constexpr std::size_t kInboxSlice = 500;
 constexpr std::uint16_t kAgentPort = 5051;
@@ -57,9 +55,12 @@ Mesh::Mesh(asio::any_io_executor control, asio::thread_pool& workers, const Conf
       registry_{registry},
       on_delta_{std::move(on_delta)},
       identity_{identity_of(config)},
-      election_{identity_.id, observer != nullptr && config.mesos.observer != "no",
-                config.gossip.join.empty() && load_members(config.state.directory).empty(),
-                Clock::now()},
+      participant_{cluster,
+                   identity_.id,
+                   observer == nullptr ? "no" : config.mesos.observer,
+                   config.gossip.join.empty() && load_members(config.state.directory).empty(),
+                   {{"version", kVersion}},
+                   Clock::now()},
       publishing_{gauge(registry, "muster_cluster_publisher",
                         "1 while this node publishes what all nodes read.")},
       held_{gauge(registry, "muster_cluster_held_host_deaths",
@@ -129,9 +130,7 @@ bool Mesh::start() {
   } else if (own) {
     options.agent_endpoint = Endpoint{*own, *Port::from(kAgentPort)};
   }
-  said_[std::string{cluster::kObserverKey}] = observer_ == nullptr ? "no" : config_.mesos.observer;
-  said_["version"] = kVersion;
-  options.metadata = said_;
+  options.metadata = participant_.metadata();
 
   gossip::NodeCallbacks callbacks;
   callbacks.on_members_changed = [this](const std::vector<Member>& changed) {
@@ -202,61 +201,38 @@ bool Mesh::reach() const {
 }
 
 void Mesh::decide() {
-  const TimePoint now = Clock::now();
-  take_role(election_.decide(node_->members(), reach(), now));
-  publishing_.Set(role_ == cluster::Role::publisher ? 1 : 0);
+  perform(participant_.decide(node_->members(), reach(), Clock::now()));
+  publishing_.Set(participant_.role() == cluster::Role::publisher ? 1 : 0);
   held_.Set(static_cast<double>(cluster_.liveness().held()));
-  announce();
 }
 
-void Mesh::take_role(cluster::Role role) {
-  if (role == role_) return;
-  spdlog::info("cluster: this node is now {}", to_string(role));
-  role_ = role;
-  role_since_ = Clock::now();
-  if (role == cluster::Role::publisher) {
-    // A stream that ran for a standby has told its snapshot to nobody.
-    observer_->set_active(true);
-    observer_->restart();
-    return;
+void Mesh::perform(cluster::Steps steps) {
+  if (steps.observe) spdlog::info("cluster: this node is now {}", to_string(participant_.role()));
+  if (steps.stop_publishing) node_->stop_publishing();
+  if (steps.begin_publishing) node_->begin_publishing({""});
+  if (steps.read_replica) {
+    node_->snapshot([this](std::vector<gossip::RecordWrite> all) { on_records(std::move(all)); });
   }
-  if (cluster_.leading()) step_down();
-  if (observer_ != nullptr) observer_->set_active(role == cluster::Role::standby);
-}
-
-void Mesh::step_down() {
-  node_->stop_publishing();
-  asio::post(workers_, [former = cluster_.follow()]() mutable { former.reset(); });
-  node_->snapshot([this](std::vector<gossip::RecordWrite> all) { on_records(std::move(all)); });
-}
-
-void Mesh::announce() {
-  auto say = said_;
-  say[std::string{cluster::kRoleKey}] = to_string(role_);
-  const bool expected = role_ != cluster::Role::follower;
-  const bool lacking = expected && !reach() && Clock::now() - role_since_ > kStreamGrace;
-  say[std::string{cluster::kReachKey}] = lacking ? "no" : "yes";
-  if (say == said_) return;
-  said_ = say;
-  node_->set_metadata(std::move(say));
+  if (observer_ != nullptr) {
+    if (steps.observe) observer_->set_active(*steps.observe);
+    if (steps.observe_anew) observer_->restart();
+  }
+  if (steps.metadata) node_->set_metadata(std::move(*steps.metadata));
+  if (steps.former != nullptr) {
+    asio::post(workers_, [former = std::move(steps.former)]() mutable { former.reset(); });
+  }
 }
 
 void Mesh::on_superseded() {
-  if (stopped_ || role_ != cluster::Role::publisher) return;
-  spdlog::info("cluster: another node publishes");
-  election_.superseded();
-  take_role(cluster::Role::follower);
-  decide();
+  if (stopped_) return;
+  perform(participant_.superseded(node_->members(), reach(), Clock::now()));
 }
 
 bool Mesh::admit(const Observation& observation) {
-  if (role_ != cluster::Role::publisher) return false;
-  if (cluster_.leading()) return true;
-  if (!observation.snapshot) return false;
-  // Only now, with a live stream behind it, does it take a term.
-  node_->begin_publishing({""});
-  cluster_.lead();
-  return true;
+  cluster::Steps steps;
+  const bool admitted = participant_.admit(observation, steps);
+  perform(std::move(steps));
+  return admitted;
 }
 
 void Mesh::flush() {
@@ -326,7 +302,7 @@ bool Mesh::reload_keys() {
 Mesh::Status Mesh::status() const {
   Status status;
   status.self = identity_.id;
-  status.role = role_;
+  status.role = participant_.role();
   status.held = cluster_.liveness().held();
   for (const Member& member : node_->members()) {
     ++status.known;
@@ -337,7 +313,7 @@ Mesh::Status Mesh::status() const {
         role != member.metadata.end() && role->second == to_string(cluster::Role::publisher);
     if (publishes && member.id != identity_.id) status.publisher = member.id;
   }
-  if (role_ == cluster::Role::publisher) status.publisher = identity_.id;
+  if (participant_.role() == cluster::Role::publisher) status.publisher = identity_.id;
   return status;
 }
 

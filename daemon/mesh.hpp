@@ -14,7 +14,7 @@
 #include "base/io/log_once.hpp"
 #include "base/observation.hpp"
 #include "cluster/core/cluster.hpp"
-#include "cluster/core/election.hpp"
+#include "cluster/core/participant.hpp"
 #include "daemon/config.hpp"
 #include "daemon/identity.hpp"
 #include "gossip/io/node.hpp"
@@ -71,9 +71,7 @@ class Mesh {
 
  private:
   void decide();
-  void take_role(cluster::Role);
-  void step_down();
-  void announce();
+  void perform(cluster::Steps);
   bool reach() const;
   void on_members(const std::vector<Member>&);
   void on_records(std::vector<gossip::RecordWrite>);
@@ -90,11 +88,8 @@ class Mesh {
   prometheus::Registry& registry_;
   OnDelta on_delta_;
   Identity identity_;
-  cluster::Election election_;
+  cluster::Participant participant_;
   std::unique_ptr<gossip::Node> node_;
-  cluster::Role role_ = cluster::Role::follower;
-  TimePoint role_since_{};
-  std::map<std::string, std::string> said_;  // of this node, to the others
   std::deque<std::vector<cluster::RecordWrite>> inbox_;
   bool draining_ = false;
   bool stopped_ = false;

@@ -6,6 +6,10 @@ muster_test(cluster_test LABEL unit
     unit/cluster/liveness_test.cpp unit/cluster/replication_test.cpp
   DEPENDS muster::cluster::core)
 
+muster_test(cluster_sim_test LABEL sim
+  SOURCES sim/whole_sim_test.cpp
+  DEPENDS muster::cluster::core muster_gossip_sim)
+
 muster_fuzzer(record_fuzz muster::cluster::core)
 
 add_executable(cluster_bench ${PROJECT_SOURCE_DIR}/bench/cluster_bench.cpp)

@@ -8,7 +8,6 @@
 #include <unordered_set>
 
 #include "base/assert.hpp"
-#include "dns/core/mesos_records.hpp"
 #include "dns/core/render.hpp"
 #include "dns/core/text.hpp"
 
@@ -72,7 +71,6 @@ bool take_slice(const std::vector<T>& all, std::size_t& from, std::size_t& count
 
 Catalog::Catalog(CatalogOptions options)
     : options_{std::move(options)}, serial_{options_.first_serial} {
-  suffixes_ = std::make_unique<Suffixes>();
   make_zones();
   snapshot_ = std::make_shared<const ZoneSnapshot>(table_, options_.hash_seed, serial_);
   for (const Zone& zone : table_->zones) {
@@ -106,7 +104,7 @@ void Catalog::stage(const ClusterDelta& delta, std::size_t from, std::size_t cou
             change.after ? records_of(*change.after, log) : std::vector<Record>{});
     if (problems_.size() > kMaxProblems) problems_.resize(kMaxProblems);
   };
-  const Suffixes& under = *suffixes_;
+  const Suffixes& under = suffixes_;
   const auto task = [&](const Task& value, Log to) { return task_records(value, under, to); };
   const auto agent = [&](const Agent& value, Log) { return agent_records(value, under); };
   const auto framework = [&](const Framework& value, Log) {
@@ -255,6 +253,8 @@ NodePtr Catalog::render(const Entry& entry) const {
   std::size_t set_size = 0;
   std::unordered_set<const Entry*> seen;  // targets in the additional section
   for (const auto& record : entry.records) {
+    // A CNAME stands alone (RFC 2181 §10.1); what the cluster says goes before it.
+    if (record->type == type::kCname && entry.records.size() > 1) continue;
     if (sets.empty() || sets.back().type != record->type) {
       sets.emplace_back().type = record->type;
       set_size = 0;

@@ -12,25 +12,45 @@
 
 #include "base/cluster_delta.hpp"
 #include "base/observation.hpp"
+#include "dns/core/mesos_records.hpp"
 #include "dns/core/record.hpp"
 #include "dns/core/zone_snapshot.hpp"
 
 namespace muster::dns {
 
-struct Suffixes;
+/// The times of a SOA record in seconds (RFC 1035 §3.3.13); DC/OS's values.
+struct SoaTimes {
+  std::uint32_t refresh = 60;
+  std::uint32_t retry = 180;
+  std::uint32_t expire = 86400;
+  std::uint32_t minimum = 1;  // how long a resolver may remember that a name is not there
+};
 
 struct CatalogOptions {
   std::string domain = "mesos";
   std::uint32_t ttl_seconds = 5;
-  std::uint32_t negative_ttl_seconds = 1;   // DC/OS' SOA MINIMUM
-  std::vector<IpAddress> node_addresses{};  // for ns1.<domain>, ns.spartan and thisnode
+  SoaTimes soa{};           // of every zone
+  std::string soa_mname{};  // of the domain; empty: ns1.<domain>
+  std::string soa_rname{};  // of the domain; empty: root.ns1.<domain>
+  Naming naming{};
+  std::vector<IpAddress> node_addresses{};    // for ns1.<domain>, ns.spartan and thisnode
+  std::vector<IpAddress> public_addresses{};  // for public.thisnode
   /// Suffixes with upstreams of their own. Of the names that are otherwise never forwarded (.local
   /// and its like) these are; in the zones of the cluster they change nothing.
   std::set<std::string> forwarded{};
   std::vector<std::pair<std::string, std::string>> aliases{};  // suffix -> zone, besides DC/OS' own
+  /// Adds DC/OS's aliases `<zone>.<key>.dcos.directory`; empty: none.
+  std::string cluster_key{};
+  /// Names of ours that stand for another name, ours or not. Where the cluster has records of
+  /// the same name, those are served instead.
+  std::map<std::string, std::string> cnames{};
   std::uint64_t hash_seed = 0;     // from outside: makes collisions unpredictable
   std::uint32_t first_serial = 1;  // e.g. unix time, so that it grows over restarts
 };
+
+/// Whether a name can be in `cnames`: why not, or empty. Of the zones that hold what runs only the
+/// domain itself takes them.
+std::string cname_problem(const CatalogOptions&, std::string_view name, std::string_view target);
 
 /// Turns the cluster into zones. Keeps who contributed which record (several tasks may give the
 /// same one), touches only names that change, and renders those when asked.
@@ -41,7 +61,7 @@ class Catalog {
   static constexpr std::size_t kMaxNames = 4'000'000;
   static constexpr std::size_t kMaxProblems = 256;
 
-  /// Throws std::invalid_argument if the domain or an alias is not a name: checked at start.
+  /// Throws std::invalid_argument for a domain, alias or cname that is wrong: checked at start.
   explicit Catalog(CatalogOptions);
   ~Catalog();
   Catalog(const Catalog&) = delete;
@@ -59,6 +79,7 @@ class Catalog {
   /// if anything changed.
   std::shared_ptr<const ZoneSnapshot> publish(bool complete);
 
+  const Suffixes& suffixes() const noexcept { return suffixes_; }
   const std::shared_ptr<const ZoneSnapshot>& snapshot() const noexcept { return snapshot_; }
   std::size_t names() const noexcept { return snapshot_->size(); }
   std::size_t records() const noexcept { return records_; }
@@ -86,10 +107,11 @@ class Catalog {
   NodePtr render(const Entry&) const;
   std::optional<std::uint8_t> zone_of(std::string_view wire) const noexcept;
   void make_zones();
+  std::string domain_mname() const;
   void add_fixed_records();
 
   CatalogOptions options_;
-  std::unique_ptr<Suffixes> suffixes_;
+  Suffixes suffixes_;
   std::shared_ptr<const ZoneTable> table_;
   std::shared_ptr<const ZoneSnapshot> snapshot_;
   Entries entries_;

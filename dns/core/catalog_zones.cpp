@@ -17,7 +17,7 @@ std::string wire_of(std::string_view text) {
 }
 
 std::string soa_record(const std::string& mname, const std::string& rname, std::uint32_t ttl,
-                       std::uint32_t minimum) {
+                       const SoaTimes& times) {
   const auto put32 = [](std::string& to, std::uint32_t value) {
     for (unsigned shift = 32; shift > 0;) {
       shift -= 8;
@@ -25,8 +25,10 @@ std::string soa_record(const std::string& mname, const std::string& rname, std::
     }
   };
   std::string data = mname + rname;
-  // Serial (filled in when sent), then DC/OS' refresh, retry, expire; nobody transfers.
-  for (const std::uint32_t value : {0U, 60U, 180U, 86400U, minimum}) put32(data, value);
+  // The serial is filled in when it is sent.
+  for (const std::uint32_t value : {0U, times.refresh, times.retry, times.expire, times.minimum}) {
+    put32(data, value);
+  }
   std::string out{'\0', static_cast<char>(type::kSoa), '\0', static_cast<char>(kClassIn)};
   put32(out, ttl);
   out += static_cast<char>(data.size() >> 8);
@@ -39,17 +41,19 @@ std::string soa_record(const std::string& mname, const std::string& rname, std::
 void Catalog::make_zones() {
   auto table = std::make_shared<ZoneTable>();
   const std::uint32_t ttl = options_.ttl_seconds;
-  const std::uint32_t minimum = options_.negative_ttl_seconds;
+  const std::uint32_t negative_ttl = std::min(ttl, options_.soa.minimum);
   const std::string mesos = wire_of(options_.domain);
   const auto add = [&](std::string_view name) -> Zone& {
     const bool own = name == options_.domain;
     Zone& zone = table->zones.emplace_back();
     zone.label = name;
     zone.apex = wire_of(name);
-    const std::string mname = own ? join({"ns1"}, mesos) : wire_of("ns.spartan");
-    const std::string rname = join({own ? "root" : "hostmaster"}, mname);
-    zone.soa = soa_record(mname, rname, ttl, minimum);
-    zone.negative_soa = soa_record(mname, rname, std::min(ttl, minimum), minimum);
+    const std::string mname = own ? domain_mname() : wire_of("ns.spartan");
+    const std::string rname = own && !options_.soa_rname.empty()
+                                  ? wire_of(options_.soa_rname)
+                                  : join({own ? "root" : "hostmaster"}, mname);
+    zone.soa = soa_record(mname, rname, ttl, options_.soa);
+    zone.negative_soa = soa_record(mname, rname, negative_ttl, options_.soa);
     table->apexes.push_back({zone.apex, static_cast<std::uint8_t>(table->zones.size() - 1), false});
     return zone;
   };
@@ -97,6 +101,14 @@ void Catalog::make_zones() {
   alias("thisnode.thisdcos.global", "thisnode.thisdcos.directory");
   alias("thisdcos.global", "thisdcos.directory");
   for (const auto& [from, to] : options_.aliases) alias(from, to);
+  if (!options_.cluster_key.empty()) {
+    const std::string under = options_.cluster_key + ".dcos.directory";
+    alias(under, "thisdcos.directory");
+    for (const char* const zone : {"dcos", "l4lb", "thisnode"}) {
+      alias(std::string{zone} + '.' + under, std::string{zone} + ".thisdcos.directory");
+    }
+    alias("mesos." + under, options_.domain);
+  }
   if (table->apexes.size() > ZoneTable::kMaxZones) throw std::invalid_argument{"too many aliases"};
 
   std::stable_sort(table->apexes.begin(), table->apexes.end(),
@@ -104,33 +116,71 @@ void Catalog::make_zones() {
   table_ = std::move(table);
 
   const std::string dcos = wire_of("dcos.thisdcos.directory");
-  *suffixes_ = Suffixes{mesos,
-                        join({"agentip"}, dcos),
-                        join({"containerip"}, dcos),
-                        join({"autoip"}, dcos),
-                        dcos,
-                        wire_of("l4lb.thisdcos.directory"),
-                        wire_of("zk")};
+  suffixes_ = Suffixes{.mesos = mesos,
+                       .agentip = join({"agentip"}, dcos),
+                       .containerip = join({"containerip"}, dcos),
+                       .autoip = join({"autoip"}, dcos),
+                       .dcos = dcos,
+                       .l4lb = wire_of("l4lb.thisdcos.directory"),
+                       .zk = wire_of("zk"),
+                       .naming = options_.naming};
+}
+
+std::string Catalog::domain_mname() const {
+  return options_.soa_mname.empty() ? join({"ns1"}, wire_of(options_.domain))
+                                    : wire_of(options_.soa_mname);
 }
 
 void Catalog::add_fixed_records() {
-  const std::string ns1 = join({"ns1"}, suffixes_->mesos);
+  const std::string ns1 = domain_mname();
   const std::string spartan = wire_of("ns.spartan");
   for (const Zone& zone : table_->zones) {
     if (zone.partial) continue;
-    add(name_record(zone.apex, type::kNs, zone.apex == suffixes_->mesos ? ns1 : spartan));
+    add(name_record(zone.apex, type::kNs, zone.apex == suffixes_.mesos ? ns1 : spartan));
   }
   for (const IpAddress& address : options_.node_addresses) {
     add(address_record(ns1, address));
     add(address_record(spartan, address));
     add(address_record(wire_of("thisnode.thisdcos.directory"), address));
   }
+  for (const IpAddress& address : options_.public_addresses) {
+    add(address_record(wire_of("public.thisnode.thisdcos.directory"), address));
+  }
   constexpr IpAddress::V4 kLoopback4{127, 0, 0, 1};
   constexpr IpAddress::V6 kLoopback6{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
   // DC/OS nodes probe this name, with type ANY, before they trust the resolver.
   add(address_record(wire_of("ready.spartan"), IpAddress{kLoopback4}));
-  add(address_record(wire_of("localhost"), IpAddress{kLoopback4}));
-  add(address_record(wire_of("localhost"), IpAddress{kLoopback6}));
+  for (const IpAddress& loopback : {IpAddress{kLoopback4}, IpAddress{kLoopback6}}) {
+    add(address_record(wire_of("localhost"), loopback));
+    add(name_record(reverse_name(loopback), type::kPtr, wire_of("localhost")));
+  }
+  for (const auto& [name, target] : options_.cnames) {
+    const std::string problem = cname_problem(options_, name, target);
+    if (!problem.empty()) throw std::invalid_argument{problem};
+    add(name_record(wire_of(name), type::kCname, wire_of(target)));
+  }
+}
+
+std::string cname_problem(const CatalogOptions& options, std::string_view name,
+                          std::string_view target) {
+  const auto owner = Name::parse(name);
+  const std::string shown = "cname \"" + std::string{name} + "\": ";
+  if (!owner || owner->wire().size() < 2) return shown + "expected a domain name";
+  if (const auto to = Name::parse(target); !to || to->wire().size() < 2) {
+    return shown + "expected a domain name as the target, got \"" + std::string{target} + '"';
+  }
+  for (const char* const taken : {"l4lb.thisdcos.directory", "dcos.thisdcos.directory",
+                                  "mesos.thisdcos.directory", "thisnode.thisdcos.directory"}) {
+    if (owner->is_within(*Name::parse(taken))) {
+      return shown + "the names below " + taken + " are the cluster's";
+    }
+  }
+  const auto below = [&](std::string_view zone) {
+    const auto apex = Name::parse(zone);
+    return apex && owner->is_within(*apex) && *owner != *apex;
+  };
+  if (below("thisdcos.directory") || below(options.domain)) return {};
+  return shown + "expected a name below thisdcos.directory or " + options.domain;
 }
 
 }  // namespace muster::dns

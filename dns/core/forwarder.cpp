@@ -15,24 +15,10 @@ using Bytes = std::vector<std::byte>;
 constexpr Duration kMinHedge{20};
 constexpr Duration kMaxHedge{400};
 constexpr Duration kMaxDown{30'000};
-constexpr std::uint16_t kAuthenticData = 0x0020;
 
 void put16(Bytes& to, std::size_t at, std::uint16_t value) {
   to[at] = static_cast<std::byte>(value >> 8);
   to[at + 1] = static_cast<std::byte>(value & 0xFF);
-}
-
-// Everything that can change the upstream's reply.
-std::string key_of(const Query& query) {
-  std::string key{query.wire()};
-  const unsigned bits =
-      query.flags & (flag::kRecursionDesired | flag::kCheckingDisabled | kAuthenticData);
-  for (const unsigned part : {unsigned{query.qtype}, bits}) {
-    key += static_cast<char>(part >> 8 & 0xFF);
-    key += static_cast<char>(part & 0xFF);
-  }
-  key += static_cast<char>((query.edns ? 1 : 0) | (query.dnssec_ok ? 2 : 0));
-  return key;
 }
 
 // Question and flags as the client has them; OPT is hop by hop (RFC 6891 §6.1.1), so ours: the
@@ -40,7 +26,8 @@ std::string key_of(const Query& query) {
 Bytes upstream_query(std::span<const std::byte> message, const Query& query) {
   Bytes out(message.begin(), message.begin() + query.question_end);
   put16(out, 0, 0);
-  put16(out, 2, query.flags & (flag::kRecursionDesired | flag::kCheckingDisabled | kAuthenticData));
+  put16(out, 2,
+        query.flags & (flag::kRecursionDesired | flag::kCheckingDisabled | flag::kAuthenticData));
   put16(out, 4, 1);
   put16(out, 6, 0);
   put16(out, 8, 0);
@@ -59,25 +46,10 @@ std::size_t udp_limit(const Query& query) {
   return std::clamp<std::size_t>(query.udp_size, kMinUdpSize, kDefaultUdpSize);
 }
 
-// Header and question with TC, and OPT if there is one: the client comes again over TCP.
-Bytes cut(const Bytes& reply) {
-  const auto shape = walk_reply(reply);
-  const std::size_t end = shape ? shape->question_end : kHeaderSize;
-  Bytes out(reply.begin(), reply.begin() + static_cast<std::ptrdiff_t>(end));
-  for (std::size_t at = 6; at < kHeaderSize; at += 2) put16(out, at, 0);
-  out[2] |= std::byte{flag::kTruncated >> 8};
-  if (shape && shape->opt_size >= kOptSize) {
-    const auto opt = reply.begin() + static_cast<std::ptrdiff_t>(shape->opt_at);
-    out.insert(out.end(), opt, opt + static_cast<std::ptrdiff_t>(kOptSize));
-    put16(out, out.size() - 2, 0);  // without its options
-    put16(out, 10, 1);
-  }
-  return out;
-}
-
 }  // namespace
 
-Forwarder::Forwarder(ForwarderOptions options) : options_{std::move(options)} {
+Forwarder::Forwarder(ForwarderOptions options)
+    : options_{std::move(options)}, cache_{options_.cache_octets} {
   const auto group = [this](const std::vector<Endpoint>& wanted) {
     std::vector<std::size_t> out;
     for (const Endpoint& endpoint : wanted) {
@@ -124,29 +96,54 @@ unsigned Forwarder::max_attempts(const Exchange& exchange) const noexcept {
 
 void Forwarder::set_wake(ExchangeId id, Exchange& exchange, TimePoint wake) {
   timers_.erase({exchange.wake, id});
-  exchange.wake = std::min(wake, exchange.started + options_.budget);
+  exchange.wake = std::min(wake, exchange.deadline);
   timers_.insert({exchange.wake, id});
+}
+
+std::optional<ReplyCache::Hit> Forwarder::cached(TimePoint now, std::span<const std::byte> message,
+                                                 const Query& query, Transport transport,
+                                                 std::span<std::byte> out) {
+  const std::size_t limit = transport == Transport::tcp ? kMaxMessageSize : udp_limit(query);
+  const auto hit = cache_.find(now, message, query, limit, out);
+  if (!hit) return hit;
+  ++stats_.cache_hits;
+  if (hit->stale) ++stats_.cache_stale;
+  if (hit->refresh) ++stats_.prefetched;
+  return hit;
+}
+
+void Forwarder::refresh(TimePoint now, std::span<const std::byte> message, const Query& query,
+                        Actions& actions) {
+  start(now, message, query, std::nullopt, actions);
 }
 
 void Forwarder::ask(TimePoint now, std::span<const std::byte> message, const Query& query,
                     Transport transport, std::uint64_t client, Actions& actions) {
   const auto question = message.subspan(kHeaderSize, query.question_end - kHeaderSize);
-  Waiter waiter{client,
-                query.id,
-                transport,
-                transport == Transport::tcp ? kMaxMessageSize : udp_limit(query),
-                {question.begin(), question.end()}};
+  start(now, message, query,
+        Waiter{client,
+               query.id,
+               transport,
+               transport == Transport::tcp ? kMaxMessageSize : udp_limit(query),
+               {question.begin(), question.end()}},
+        actions);
+}
+
+void Forwarder::start(TimePoint now, std::span<const std::byte> message, const Query& query,
+                      std::optional<Waiter> waiter, Actions& actions) {
   const auto refuse = [&](std::uint16_t extended_error) {
+    ++stats_.refused;
+    if (!waiter) return;
     Bytes reply(kMinUdpSize);
     reply.resize(empty_reply(message, query, rcode::kServFail, extended_error, true, reply));
-    actions.replies.push_back({client, std::move(reply), rcode::kServFail});
-    ++stats_.refused;
+    actions.replies.push_back({waiter->client, std::move(reply), rcode::kServFail});
   };
-  std::string key = key_of(query);
-  if (const auto known = by_key_.find(key); known != by_key_.end()) {
+  const CacheKey key{query};
+  if (const auto known = by_key_.find(key.view()); known != by_key_.end()) {
+    if (!waiter) return;
     Exchange& exchange = exchanges_.at(known->second);
     if (exchange.waiters.size() >= kMaxWaiters) return refuse(ede::kNotReady);
-    exchange.waiters.push_back(std::move(waiter));
+    exchange.waiters.push_back(std::move(*waiter));
     ++stats_.coalesced;
     return;
   }
@@ -156,14 +153,18 @@ void Forwarder::ask(TimePoint now, std::span<const std::byte> message, const Que
 
   const ExchangeId id = next_id_++;
   Exchange& exchange = exchanges_[id];
-  exchange.key = key;
+  exchange.key = key.view();
   exchange.query = upstream_query(message, query);
   exchange.order = ranked(now, *group);
   exchange.sent_at.resize(exchange.order.size());
   exchange.started = now;
-  exchange.waiters.push_back(std::move(waiter));
-  by_key_.emplace(std::move(key), id);
+  const bool fallback = cache_.has_stale(now, key.view());
+  exchange.deadline = now + (fallback ? options_.stale_budget : options_.budget);
+  if (waiter) exchange.waiters.push_back(std::move(*waiter));
+  by_key_.emplace(exchange.key, id);
   attempt(now, id, exchange, actions);
+  const std::size_t at_once = std::min<std::size_t>(options_.parallel, exchange.order.size());
+  while (exchange.attempts < at_once) attempt(now, id, exchange, actions);
 }
 
 void Forwarder::attempt(TimePoint now, ExchangeId id, Exchange& exchange, Actions& actions) {
@@ -178,7 +179,7 @@ void Forwarder::attempt(TimePoint now, ExchangeId id, Exchange& exchange, Action
   const Duration usual = health_[upstream].rtt + health_[upstream].rtt / 2;
   const Duration patience = std::clamp(usual, kMinHedge, kMaxHedge) * (1U << std::min(round, 3U));
   const bool last = exchange.attempts >= max_attempts(exchange);
-  set_wake(id, exchange, last ? exchange.started + options_.budget : now + patience);
+  set_wake(id, exchange, last ? exchange.deadline : now + patience);
 }
 
 bool Forwarder::on_reply(TimePoint now, ExchangeId id, std::size_t upstream, Transport transport,
@@ -216,7 +217,7 @@ bool Forwarder::on_reply(TimePoint now, ExchangeId id, std::size_t upstream, Tra
     ++stats_.tcp_retries;
     exchange.truncated.assign(reply.begin(), reply.end());
     actions.sends.push_back({id, upstream, Transport::tcp, exchange.query});
-    set_wake(id, exchange, exchange.started + options_.budget);
+    set_wake(id, exchange, exchange.deadline);
     return true;
   }
   if (shape->rcode == rcode::kServFail || shape->rcode == rcode::kRefused) {
@@ -225,7 +226,7 @@ bool Forwarder::on_reply(TimePoint now, ExchangeId id, std::size_t upstream, Tra
     next_or_fail(now, at, actions);
     return true;
   }
-  finish(at, reply, actions);
+  finish(now, at, reply, actions);
   return true;
 }
 
@@ -240,7 +241,7 @@ void Forwarder::on_error(TimePoint now, ExchangeId id, std::size_t upstream, Tra
     // What UDP brought is cut, but it is an answer.
     const Bytes truncated = std::move(exchange.truncated);
     exchange.truncated.clear();
-    return finish(at, truncated, actions);
+    return finish(now, at, truncated, actions);
   }
   next_or_fail(now, at, actions);
 }
@@ -254,9 +255,9 @@ void Forwarder::next_or_fail(TimePoint now, Exchanges::iterator at, Actions& act
   if (exchange.outstanding > 0) return;
   if (!exchange.refusal.empty()) {
     const Bytes refusal = std::move(exchange.refusal);
-    return finish(at, refusal, actions);
+    return finish(now, at, refusal, actions);
   }
-  fail(at, ede::kNetworkError, actions);
+  fail(now, at, ede::kNetworkError, actions);
 }
 
 void Forwarder::on_time(TimePoint now, Actions& actions) {
@@ -264,7 +265,7 @@ void Forwarder::on_time(TimePoint now, Actions& actions) {
     const ExchangeId id = timers_.begin()->second;
     const auto at = exchanges_.find(id);
     Exchange& exchange = at->second;
-    if (now < exchange.started + options_.budget && !exchange.over_tcp &&
+    if (now < exchange.deadline && !exchange.over_tcp &&
         exchange.attempts < max_attempts(exchange)) {
       ++stats_.hedged;
       attempt(now, id, exchange, actions);
@@ -275,12 +276,12 @@ void Forwarder::on_time(TimePoint now, Actions& actions) {
     for (std::size_t i = 0; i < asked; ++i) note_failure(now, exchange.order[i]);
     if (!exchange.truncated.empty()) {
       const Bytes truncated = std::move(exchange.truncated);
-      finish(at, truncated, actions);
+      finish(now, at, truncated, actions);
     } else if (!exchange.refusal.empty()) {
       const Bytes refusal = std::move(exchange.refusal);
-      finish(at, refusal, actions);
+      finish(now, at, refusal, actions);
     } else {
-      fail(at, ede::kNoReachableAuthority, actions);
+      fail(now, at, ede::kNoReachableAuthority, actions);
     }
   }
 }
@@ -298,13 +299,26 @@ void Forwarder::note_failure(TimePoint now, std::size_t upstream) {
   health.down_until = now + std::min(kMaxDown, Duration{500} * (1U << (health.failures - 2)));
 }
 
-void Forwarder::finish(Exchanges::iterator at, std::span<const std::byte> reply, Actions& actions) {
+void Forwarder::finish(TimePoint now, Exchanges::iterator at, std::span<const std::byte> reply,
+                       Actions& actions) {
   Exchange& exchange = at->second;
+  const auto shape = walk_reply(reply);
+  // An old answer is better than none (RFC 8767); NXDOMAIN is an answer.
+  std::optional<Bytes> old;
+  if (shape && (shape->rcode == rcode::kServFail || shape->rcode == rcode::kRefused)) {
+    old = cache_.stale(now, exchange.key);
+  }
+  if (old) {
+    reply = *old;
+    stats_.cache_stale += exchange.waiters.size();
+  } else if (shape) {
+    cache_.store(now, exchange.key, reply, *shape);
+  }
   for (const Waiter& waiter : exchange.waiters) {
     Bytes out{reply.begin(), reply.end()};
     if (out.size() > waiter.limit) {
       const Bytes& udp = exchange.truncated;
-      out = !udp.empty() && udp.size() <= waiter.limit ? udp : cut(out);
+      out = !udp.empty() && udp.size() <= waiter.limit ? udp : cut_reply(out);
     }
     put16(out, 0, waiter.id);
     if (out.size() >= kHeaderSize + waiter.question.size() && out[5] == std::byte{1}) {
@@ -315,18 +329,19 @@ void Forwarder::finish(Exchanges::iterator at, std::span<const std::byte> reply,
   }
   actions.done.push_back(at->first);
   timers_.erase({exchange.wake, at->first});
-  by_key_.erase(exchange.key);
+  by_key_.erase(by_key_.find(exchange.key));
   exchanges_.erase(at);
 }
 
-void Forwarder::fail(Exchanges::iterator at, std::uint16_t extended_error, Actions& actions) {
+void Forwarder::fail(TimePoint now, Exchanges::iterator at, std::uint16_t extended_error,
+                     Actions& actions) {
   Query query;
   Bytes reply(kMinUdpSize);
   if (parse_query(at->second.query, query) == QueryVerdict::ok) {
     reply.resize(
         empty_reply(at->second.query, query, rcode::kServFail, extended_error, true, reply));
   }
-  finish(at, reply, actions);
+  finish(now, at, reply, actions);
 }
 
 }  // namespace muster::dns

@@ -13,6 +13,7 @@
 #include "base/endpoint.hpp"
 #include "base/time.hpp"
 #include "dns/core/query.hpp"
+#include "dns/core/reply_cache.hpp"
 #include "dns/core/types.hpp"
 
 namespace muster::dns {
@@ -21,6 +22,10 @@ struct ForwarderOptions {
   std::vector<Endpoint> upstreams;
   std::map<std::string, std::vector<Endpoint>> zone_upstreams;  // wire name -> its own upstreams
   Duration budget{2500};  // a stub resolver gives up after 3 s in all (resolv.conf: 1 s x 3)
+  /// Where there is an old reply to fall back on, it is given after this (RFC 8767 §5).
+  Duration stale_budget{1800};
+  unsigned parallel = 1;         // upstreams asked at once; 2 is what Spartan did
+  std::size_t cache_octets = 0;  // 0: no cache
 };
 
 /// Relays queries to upstreams: which to ask, when to ask another, which reply to believe and
@@ -57,6 +62,9 @@ class Forwarder {
   };
 
   struct Stats {
+    std::uint64_t cache_hits = 0;
+    std::uint64_t cache_stale = 0;  // of old replies, because nobody answered
+    std::uint64_t prefetched = 0;
     std::uint64_t sent = 0;
     std::uint64_t coalesced = 0;
     std::uint64_t hedged = 0;
@@ -71,6 +79,15 @@ class Forwarder {
   /// All upstreams of all zones, each once.
   const std::vector<Endpoint>& upstreams() const noexcept { return endpoints_; }
   bool can_forward() const noexcept { return !endpoints_.empty(); }
+
+  /// Answers from the cache, into `out`, within what this client takes. Nothing: ask(). With
+  /// `refresh` set the caller should refresh() too.
+  std::optional<ReplyCache::Hit> cached(TimePoint now, std::span<const std::byte> message,
+                                        const Query& query, Transport transport,
+                                        std::span<std::byte> out);
+  /// As ask(), for nobody but the cache.
+  void refresh(TimePoint now, std::span<const std::byte> message, const Query& query,
+               Actions& actions);
 
   /// `message` is a valid query, `query` what parse_query() made of it, `client` a handle that
   /// comes back in exactly one Deliver, perhaps at once.
@@ -91,6 +108,7 @@ class Forwarder {
 
   const Stats& stats() const noexcept { return stats_; }
   std::size_t in_flight() const noexcept { return exchanges_.size(); }
+  const ReplyCache& cache() const noexcept { return cache_; }
 
  private:
   struct Health {
@@ -113,6 +131,7 @@ class Forwarder {
     unsigned attempts = 0;
     unsigned outstanding = 0;
     TimePoint started;
+    TimePoint deadline;
     TimePoint wake;
     bool over_tcp = false;             // a TCP retry runs
     std::vector<std::byte> truncated;  // what UDP brought before it
@@ -126,8 +145,11 @@ class Forwarder {
   void attempt(TimePoint now, ExchangeId id, Exchange& exchange, Actions& actions);
   void next_or_fail(TimePoint now, Exchanges::iterator at, Actions& actions);
   void set_wake(ExchangeId id, Exchange& exchange, TimePoint wake);
-  void finish(Exchanges::iterator at, std::span<const std::byte> reply, Actions& actions);
-  void fail(Exchanges::iterator at, std::uint16_t extended_error, Actions& actions);
+  void start(TimePoint now, std::span<const std::byte> message, const Query& query,
+             std::optional<Waiter> waiter, Actions& actions);
+  void finish(TimePoint now, Exchanges::iterator at, std::span<const std::byte> reply,
+              Actions& actions);
+  void fail(TimePoint now, Exchanges::iterator at, std::uint16_t extended_error, Actions& actions);
   void note_failure(TimePoint now, std::size_t upstream);
   unsigned max_attempts(const Exchange& exchange) const noexcept;
 
@@ -137,9 +159,10 @@ class Forwarder {
   std::vector<std::size_t> default_group_;
   std::map<std::string, std::vector<std::size_t>, std::less<>> zone_groups_;  // by wire name
   Exchanges exchanges_;
-  std::map<std::string, ExchangeId> by_key_;
+  std::map<std::string, ExchangeId, std::less<>> by_key_;
   std::set<std::pair<TimePoint, ExchangeId>> timers_;
   ExchangeId next_id_ = 1;
+  ReplyCache cache_;
   Stats stats_;
 };
 

@@ -39,9 +39,25 @@ void add_addresses(std::vector<Record>& out, const std::string& owner,
 }
 
 void add_service(std::vector<Record>& out, const std::string& owner, const std::string& target,
-                 Port port) {
+                 Port port, std::uint16_t weight) {
   if (owner.empty() || target.empty()) return;
-  out.push_back(srv_record(owner, target, port));
+  out.push_back(srv_record(owner, target, port, weight));
+}
+
+std::vector<IpAddress> addresses_by(const std::vector<IpSource>& sources, const Task& task) {
+  for (const IpSource source : sources) {
+    const auto& found = source == IpSource::netinfo ? task.addresses : task.agent_addresses;
+    if (!found.empty()) return found;
+  }
+  return {};
+}
+
+// The reverse of a host's address is its name; one that is an address, or no name, says nothing.
+void add_host_pointer(std::vector<Record>& out, const std::string& hostname,
+                      const IpAddress& address) {
+  const auto name = Name::parse(hostname);
+  if (!name || name->wire().size() < 2 || IpAddress::parse(hostname)) return;
+  out.push_back(name_record(reverse_name(address), type::kPtr, std::string{name->wire()}));
 }
 
 std::vector<Record> sorted(std::vector<Record> records) {
@@ -90,7 +106,8 @@ class TaskNames {
  public:
   TaskNames(const Task& task, const Suffixes& suffixes, std::string framework)
       : task_{task}, suffixes_{suffixes}, framework_{std::move(framework)} {
-    addresses_ = task.addresses.empty() ? task.agent_addresses : task.addresses;
+    addresses_ = addresses_by(suffixes.naming.ip_sources, task);
+    own_addresses_ = addresses_by({IpSource::netinfo, IpSource::host}, task);
     under_ = join_dotted(framework_, suffixes.mesos);
     slave_ = join_dotted(framework_, join({"slave"}, suffixes.mesos));
   }
@@ -107,7 +124,7 @@ class TaskNames {
     add_services({service_label(label)});
     add_legacy(label);
     add_dcos(label);
-    for (const IpAddress& address : addresses_) {
+    for (const IpAddress& address : own_addresses_) {
       // A host's own reverse name is its agent's, however many tasks share the address.
       if (contains(task_.agent_addresses, address) || name.empty()) continue;
       out_.push_back(name_record(reverse_name(address), type::kPtr, name));
@@ -131,8 +148,9 @@ class TaskNames {
       const std::string slave_owner = above(service, join({protocol}, slave_));
       const std::string owner = above(service, join({protocol}, under_));
       for (const Port port : task_.host_ports) {
-        add_service(out_, slave_owner, slave_target_, port);
-        if (task_.discovery_name.empty()) add_service(out_, owner, slave_target_, port);
+        add_service(out_, slave_owner, slave_target_, port, suffixes_.naming.srv_weight);
+        if (!task_.discovery_name.empty()) continue;
+        add_service(out_, owner, slave_target_, port, suffixes_.naming.srv_weight);
       }
     }
     if (task_.discovery_name.empty()) return;
@@ -142,7 +160,7 @@ class TaskNames {
   }
 
   void add_port(const Labels& service, const TaskPort& port) {
-    const std::string named = dns_label(port.name);
+    const std::string named = name_label(port.name, suffixes_.naming);
     for (const std::string& protocol : protocols(port.protocol)) {
       const std::string owner = above(service, join({protocol}, under_));
       add_targets(owner, port);
@@ -163,7 +181,7 @@ class TaskNames {
 
   void add_targets(const std::string& owner, const TaskPort& port) {
     if (port.endpoints.empty()) {
-      add_service(out_, owner, target_, port.number);
+      add_service(out_, owner, target_, port.number, suffixes_.naming.srv_weight);
       return;
     }
     const bool by_task = covers(port.endpoints, addresses_);
@@ -175,7 +193,7 @@ class TaskNames {
         target = join({address_label(endpoint.address)}, target_);
         if (!target.empty()) out_.push_back(address_record(target, endpoint.address));
       }
-      add_service(out_, owner, target, endpoint.port);
+      add_service(out_, owner, target, endpoint.port, suffixes_.naming.srv_weight);
     }
   }
 
@@ -213,8 +231,8 @@ class TaskNames {
           });
         });
     add_addresses(out_, owner(suffixes_.agentip), task_.agent_addresses);
-    add_addresses(out_, owner(suffixes_.containerip), addresses_);
-    add_addresses(out_, owner(suffixes_.autoip), mapped ? task_.agent_addresses : addresses_);
+    add_addresses(out_, owner(suffixes_.containerip), own_addresses_);
+    add_addresses(out_, owner(suffixes_.autoip), mapped ? task_.agent_addresses : own_addresses_);
   }
 
  public:
@@ -231,11 +249,12 @@ class TaskNames {
   const Task& task_;
   const Suffixes& suffixes_;
   std::string framework_;
-  std::vector<IpAddress> addresses_;
-  std::string under_;         // F.D
-  std::string slave_;         // F.slave.D
-  std::string target_;        // T-H-S.F.D
-  std::string slave_target_;  // T-H-S.F.slave.D
+  std::vector<IpAddress> addresses_;      // for Mesos-DNS's names
+  std::vector<IpAddress> own_addresses_;  // for DC/OS's names and the reverse
+  std::string under_;                     // F.D
+  std::string slave_;                     // F.slave.D
+  std::string target_;                    // T-H-S.F.D
+  std::string slave_target_;              // T-H-S.F.slave.D
   std::vector<Record> out_;
 };
 
@@ -276,6 +295,22 @@ std::string instance_label(std::string_view name_label, const TaskId& task, cons
   return head + tail;
 }
 
+std::string name_label(std::string_view text, const Naming& naming) {
+  return naming.rfc952 ? dns_label_rfc952(text) : dns_label(text);
+}
+
+std::string framework_labels(std::string_view text, const Naming& naming) {
+  if (!naming.rfc952) return domain_fragment(text);
+  std::string out;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t dot = std::min(text.find('.', at), text.size());
+    const std::string label = dns_label_rfc952(text.substr(at, dot - at));
+    if (!label.empty()) out += (out.empty() ? "" : ".") + label;
+    at = dot + 1;
+  }
+  return out;
+}
+
 std::string reverse_name(const IpAddress& address) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string out;
@@ -301,9 +336,9 @@ std::vector<Record> task_records(const Task& task, const Suffixes& suffixes,
                                  std::vector<Problem>* problems) {
   // Mesos-DNS knows an agent by its address; without one the task's host is not in the cluster.
   if (!is_serving(task) || task.agent_addresses.empty()) return {};
-  std::string framework = domain_fragment(task.framework_name);
+  std::string framework = framework_labels(task.framework_name, suffixes.naming);
   const std::string label =
-      dns_label(task.discovery_name.empty() ? task.name : task.discovery_name);
+      name_label(task.discovery_name.empty() ? task.name : task.discovery_name, suffixes.naming);
   const bool servable =
       !framework.empty() && !label.empty() &&
       !join_dotted(framework, join({label, "_tcp", "slave"}, suffixes.mesos)).empty();
@@ -324,26 +359,22 @@ std::vector<Record> agent_records(const Agent& agent, const Suffixes& suffixes) 
   const std::string slave = join({"slave"}, suffixes.mesos);
   add_addresses(out, slave, agent.addresses);
   if (agent.port && !agent.addresses.empty()) {
-    add_service(out, join({"_slave", "_tcp"}, suffixes.mesos), slave, *agent.port);
+    add_service(out, join({"_slave", "_tcp"}, suffixes.mesos), slave, *agent.port,
+                suffixes.naming.srv_weight);
   }
-  // A hostname that is an address, or no name at all, says nothing about the reverse.
-  const auto hostname = Name::parse(agent.hostname);
-  if (hostname && hostname->wire().size() > 1 && !IpAddress::parse(agent.hostname)) {
-    for (const IpAddress& address : agent.addresses) {
-      out.push_back(name_record(reverse_name(address), type::kPtr, std::string{hostname->wire()}));
-    }
-  }
+  for (const IpAddress& address : agent.addresses) add_host_pointer(out, agent.hostname, address);
   return sorted(std::move(out));
 }
 
 std::vector<Record> framework_records(const Framework& framework, const Suffixes& suffixes) {
   std::vector<Record> out;
-  const std::string name = domain_fragment(framework.name);
+  const std::string name = framework_labels(framework.name, suffixes.naming);
   const std::string owner = name.empty() ? std::string{} : join_dotted(name, suffixes.mesos);
   if (owner.empty()) return out;
   if (framework.endpoint) {
     out.push_back(address_record(owner, framework.endpoint->address));
-    add_service(out, join({"_framework", "_tcp"}, owner), owner, framework.endpoint->port);
+    add_service(out, join({"_framework", "_tcp"}, owner), owner, framework.endpoint->port,
+                suffixes.naming.srv_weight);
   } else if (const auto address = IpAddress::parse(framework.hostname)) {
     out.push_back(address_record(owner, *address));
   }
@@ -382,12 +413,14 @@ std::vector<Record> master_records(const std::set<Master>& masters, const Suffix
     out.push_back(address_record(join({"master"}, suffixes.mesos), address));
     out.push_back(address_record(join({"master"}, suffixes.dcos), address));
     addresses.push_back(address);
+    add_host_pointer(out, master.hostname, address);
     if (!master.leading) continue;
     const std::string leader = join({"leader"}, suffixes.mesos);
     out.push_back(address_record(leader, address));
     out.push_back(address_record(join({"leader"}, suffixes.dcos), address));
     for (const char* const protocol : {"_tcp", "_udp"}) {
-      add_service(out, join({"_leader", protocol}, suffixes.mesos), leader, master.endpoint.port);
+      add_service(out, join({"_leader", protocol}, suffixes.mesos), leader, master.endpoint.port,
+                  suffixes.naming.srv_weight);
     }
   }
   for (std::size_t i = 0; i < kZkNames && !addresses.empty(); ++i) {

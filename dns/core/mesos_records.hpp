@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <set>
 #include <string>
 #include <string_view>
@@ -11,7 +12,18 @@
 
 namespace muster::dns {
 
-/// The apexes that records of the cluster go under, in wire form.
+/// Where a task's addresses are taken from: its newest RUNNING status, or its agent.
+enum class IpSource : std::uint8_t { netinfo, host };
+
+/// What of Mesos-DNS's configuration changes the records themselves.
+struct Naming {
+  bool rfc952 = false;  // EnforceRFC952: labels of at most 24 octets that start with a letter
+  std::uint16_t srv_weight = 1;  // SRVRecordDefaultWeight
+  /// IPSources: the first that has an address gives all of its addresses.
+  std::vector<IpSource> ip_sources{IpSource::netinfo, IpSource::host};
+};
+
+/// The apexes that records of the cluster go under, in wire form, and how labels are made.
 struct Suffixes {
   std::string mesos;  // the configured domain
   std::string agentip;
@@ -20,6 +32,7 @@ struct Suffixes {
   std::string dcos;
   std::string l4lb;
   std::string zk;
+  Naming naming{};
 };
 
 /// Thirteen records a task and more with each port; a task whose name or framework leaves no
@@ -41,6 +54,11 @@ std::vector<Record> master_records(const std::set<Master>&, const Suffixes&);
 
 /// `T-H-S`, the label that names one task among all of its name; at most 63 octets.
 std::string instance_label(std::string_view name_label, const TaskId&, const AgentId&);
+
+/// A task's or a framework's name as it goes into names: dns_label() and domain_fragment(), or
+/// their RFC 952 forms.
+std::string name_label(std::string_view text, const Naming&);
+std::string framework_labels(std::string_view text, const Naming&);
 
 /// `1.0.0.10.in-addr.arpa` and `….ip6.arpa` (RFC 1035 §3.5, RFC 3596 §2.5) in wire form.
 std::string reverse_name(const IpAddress&);

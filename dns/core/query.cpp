@@ -55,6 +55,29 @@ std::size_t parse_name(std::span<const std::byte> message, Query& query) noexcep
   return at;
 }
 
+// The options of an OPT record (RFC 6891 §6.1.2). False if one is cut or a COOKIE has a length that
+// none may have (RFC 7873 §5.2.2).
+bool parse_options(std::span<const std::byte> message, std::size_t at, std::size_t end,
+                   Query& query) noexcept {
+  constexpr std::uint16_t kCookie = 10;
+  constexpr std::uint16_t kKeepalive = 11;
+  while (at < end) {
+    if (end - at < 4) return false;
+    const std::uint16_t code = at16(message, at);
+    const std::size_t size = at16(message, at + 2);
+    at += 4;
+    if (end - at < size) return false;
+    if (code == kCookie && query.cookie_size == 0) {  // of several the first counts
+      if (size != 8 && (size < 16 || size > 40)) return false;
+      query.cookie_at = static_cast<std::uint16_t>(at);
+      query.cookie_size = static_cast<std::uint8_t>(size);
+    }
+    if (code == kKeepalive) query.keepalive = true;
+    at += size;
+  }
+  return true;
+}
+
 struct Found {
   std::size_t opts = 0;
   bool signature = false;
@@ -78,6 +101,10 @@ bool walk_records(std::span<const std::byte> message, std::size_t& at, std::size
       query.udp_size = at16(message, at + 2);
       found.version = at8(message, at + 5);
       query.dnssec_ok = (at8(message, at + 6) & 0x80) != 0;
+      // What options mean depends on the version, so those of others are not read.
+      if (found.version == 0 && !parse_options(message, at + kFixed, at + kFixed + size, query)) {
+        return false;
+      }
     }
     if (additional && rtype == type::kTsig) found.signature = true;
     at += kFixed + size;
@@ -107,7 +134,10 @@ QueryVerdict parse_query(std::span<const std::byte> message, Query& query) noexc
   query.flags = at16(message, 2);
   query.question_end = 0;
   query.udp_size = 0;
+  query.cookie_at = 0;
+  query.cookie_size = 0;
   query.edns = false;
+  query.keepalive = false;
   query.dnssec_ok = false;
   query.name_size = 0;
   query.label_count = 0;
@@ -115,13 +145,17 @@ QueryVerdict parse_query(std::span<const std::byte> message, Query& query) noexc
   query.qclass = 0;
   if ((query.flags & flag::kResponse) != 0) return QueryVerdict::drop;
   if ((query.flags & flag::kOpcodeMask) != 0) return QueryVerdict::not_implemented;
-  if (at16(message, 4) != 1) return QueryVerdict::malformed;
+  const unsigned questions = at16(message, 4);
+  if (questions > 1) return QueryVerdict::malformed;
 
-  std::size_t at = parse_name(message, query);
-  if (at == 0 || message.size() - at < 4) return QueryVerdict::malformed;
-  query.qtype = at16(message, at);
-  query.qclass = at16(message, at + 2);
-  at += 4;
+  std::size_t at = kHeaderSize;
+  if (questions == 1) {
+    at = parse_name(message, query);
+    if (at == 0 || message.size() - at < 4) return QueryVerdict::malformed;
+    query.qtype = at16(message, at);
+    query.qclass = at16(message, at + 2);
+    at += 4;
+  }
   const std::size_t question_end = at;
 
   Found found;
@@ -130,8 +164,12 @@ QueryVerdict parse_query(std::span<const std::byte> message, Query& query) noexc
       !walk_records(message, at, at16(message, 10), true, query, found) || found.opts > 1) {
     return QueryVerdict::malformed;
   }
-  query.question_end = static_cast<std::uint16_t>(question_end);
   query.edns = found.opts == 1;
+  if (questions == 0) {
+    const bool cookie = query.edns && found.version == 0 && query.cookie_size != 0;
+    return cookie ? QueryVerdict::cookie_only : QueryVerdict::malformed;
+  }
+  query.question_end = static_cast<std::uint16_t>(question_end);
   if (query.edns && found.version != 0) return QueryVerdict::bad_version;
   if (found.signature) return QueryVerdict::not_auth;
   return query.qtype == type::kOpt ? QueryVerdict::malformed : QueryVerdict::ok;

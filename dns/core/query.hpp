@@ -20,6 +20,7 @@ enum class QueryVerdict : std::uint8_t {
   malformed,        // FORMERR
   bad_version,      // EDNS version over 0: BADVERS
   not_auth,         // signed with TSIG: we hold no keys
+  cookie_only,      // no question but a COOKIE: wants a server cookie (RFC 7873 §5.4)
 };
 
 /// A query, parsed in place without allocation. Trivially destructible on purpose: one lives on
@@ -34,8 +35,11 @@ struct Query {
   std::uint16_t qclass;
   std::uint16_t question_end;  // the question is [kHeaderSize, question_end) of the message
   std::uint16_t udp_size;      // as the client's OPT says; 0 without OPT
+  std::uint16_t cookie_at;     // of the COOKIE option's data; the client's 8 octets come first
+  std::uint8_t cookie_size;    // 0: none, 8: of the client alone, 16 to 40: with the server's
   bool edns;
   bool dnssec_ok;
+  bool keepalive;          // the client asks for edns-tcp-keepalive (RFC 7828)
   std::uint8_t name_size;  // on the wire, with the root label
   std::uint8_t label_count;
   std::array<std::uint8_t, kMaxLabels> label_at;  // where each label starts, the root left out

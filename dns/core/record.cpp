@@ -12,9 +12,8 @@ Record address_record(std::string owner, const IpAddress& address) {
           std::string{octets.begin(), octets.end()}};
 }
 
-Record srv_record(std::string owner, std::string_view target, Port port) {
-  // Priority 0 and weight 1, as Mesos-DNS has them (SRVRecordDefaultWeight).
-  std::string data{'\0', '\0', '\0', '\1'};
+Record srv_record(std::string owner, std::string_view target, Port port, std::uint16_t weight) {
+  std::string data{'\0', '\0', static_cast<char>(weight >> 8), static_cast<char>(weight & 0xFF)};
   data += static_cast<char>(port.number() >> 8);
   data += static_cast<char>(port.number() & 0xFF);
   data += target;

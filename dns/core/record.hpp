@@ -18,7 +18,8 @@ struct Record {
 };
 
 Record address_record(std::string owner, const IpAddress&);
-Record srv_record(std::string owner, std::string_view target, Port port);
+/// Priority 0, as Mesos-DNS has it.
+Record srv_record(std::string owner, std::string_view target, Port port, std::uint16_t weight = 1);
 Record name_record(std::string owner, std::uint16_t type, std::string target);
 
 /// The target's wire name inside SRV data.

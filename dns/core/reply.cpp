@@ -32,9 +32,14 @@ bool take_record(std::span<const std::byte> message, std::size_t& at, ReplyShape
     shape.rcode = static_cast<std::uint16_t>((shape.flags & flag::kRcodeMask) | upper << 4);
     return true;
   }
-  const std::uint32_t ttl = at32(message, fixed + 4);
+  const std::uint32_t given = at32(message, fixed + 4);
   // RFC 2181 §8: a TTL with its top bit set counts as zero.
-  shape.min_ttl = std::min(shape.min_ttl, (ttl & 0x80000000U) != 0 ? 0U : ttl);
+  const std::uint32_t ttl = (given & 0x80000000U) != 0 ? 0U : given;
+  shape.min_ttl = std::min(shape.min_ttl, ttl);
+  constexpr std::size_t kLeastSoa = 22;  // two root names and five numbers
+  if (at16(message, fixed) == type::kSoa && size >= kLeastSoa) {
+    shape.negative_ttl = std::min(ttl, at32(message, at - 4));
+  }
   shape.ttl_offsets.push_back(static_cast<std::uint16_t>(fixed + 4));
   return true;
 }

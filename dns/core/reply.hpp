@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -21,8 +22,9 @@ struct ReplyShape {
   std::size_t opt_at = 0;    // of the OPT record; 0: none
   std::size_t opt_size = 0;  // of the whole record
   std::uint16_t answers = 0;
-  std::uint32_t min_ttl = UINT32_MAX;      // over all records but OPT; a negative one is 0
-  std::vector<std::uint16_t> ttl_offsets;  // of each TTL field, OPT's left out
+  std::uint32_t min_ttl = UINT32_MAX;         // over all records but OPT; a negative one is 0
+  std::optional<std::uint32_t> negative_ttl;  // the smaller of a SOA record's TTL and MINIMUM
+  std::vector<std::uint16_t> ttl_offsets;     // of each TTL field, OPT's left out
 };
 
 /// Walks a reply without decoding its data: names are skipped, so it cannot loop. Untrusted

@@ -40,10 +40,17 @@ inline constexpr std::uint16_t kBadVers = 16;  // needs EDNS: the upper bits tra
 
 /// Extended DNS errors (RFC 8914 §4).
 namespace ede {
+inline constexpr std::uint16_t kStale = 3;
+inline constexpr std::uint16_t kCachedError = 13;
 inline constexpr std::uint16_t kNotReady = 14;
+inline constexpr std::uint16_t kProhibited = 18;
 inline constexpr std::uint16_t kNoReachableAuthority = 22;
 inline constexpr std::uint16_t kNetworkError = 23;
 }  // namespace ede
+
+namespace opcode {
+inline constexpr std::uint16_t kNotify = 4;
+}  // namespace opcode
 
 /// Bits of the second 16-bit word of the header (RFC 1035 §4.1.1, RFC 4035 §3.2).
 namespace flag {
@@ -53,6 +60,7 @@ inline constexpr std::uint16_t kAuthoritative = 0x0400;
 inline constexpr std::uint16_t kTruncated = 0x0200;
 inline constexpr std::uint16_t kRecursionDesired = 0x0100;
 inline constexpr std::uint16_t kRecursionAvailable = 0x0080;
+inline constexpr std::uint16_t kAuthenticData = 0x0020;
 inline constexpr std::uint16_t kCheckingDisabled = 0x0010;
 inline constexpr std::uint16_t kRcodeMask = 0x000F;
 }  // namespace flag

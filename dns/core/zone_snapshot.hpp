@@ -44,6 +44,7 @@ class NodeView {
 
   explicit NodeView(const std::byte* block) noexcept : block_{block} {}
 
+  const std::byte* data() const noexcept { return block_; }
   std::uint8_t zone() const noexcept { return header().zone; }
   std::size_t set_count() const noexcept { return header().set_count; }
   RenderedSet set(std::size_t index) const noexcept {
@@ -132,6 +133,15 @@ class ZoneSnapshot {
   std::uint32_t serial() const noexcept { return serial_; }
   bool complete() const noexcept { return complete_; }
   std::size_t size() const noexcept { return size_; }
+
+  /// The nodes in parts, so that a long walk can be done in steps; see for_each().
+  std::size_t parts() const noexcept { return shards_.size(); }
+  template <class Visit>
+  void for_each_in(std::size_t part, Visit visit) const {
+    for (const NodePtr& node : shards_[part]->nodes) {
+      if (node) visit(NodeView{node.get()});
+    }
+  }
 
   /// Every node, in no particular order.
   template <class Visit>

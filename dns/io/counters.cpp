@@ -71,7 +71,9 @@ void WorkerCounters::count(const Answer& answer, Transport transport) noexcept {
     return;
   }
   if (answer.kind == Answer::Kind::forward) return;  // counted when it is answered
-  const std::size_t zone = answer.zone == Answer::kNoZone ? kNone : answer.zone;
+  std::size_t zone = answer.zone;
+  if (answer.zone == Answer::kNoZone) zone = kNone;
+  if (answer.zone == Answer::kForwardedZone) zone = kForwarded;
   queries[zone][type_index(answer.qtype)][outcome_index(answer.rcode, answer.no_data)].add();
   if (answer.truncated) truncated.add();
 }
@@ -80,7 +82,8 @@ void WorkerCounters::count_forwarded(std::uint16_t qtype, std::uint16_t rcode) n
   queries[kForwarded][type_index(qtype)][outcome_index(rcode, false)].add();
 }
 
-void WorkerCounters::take(const Forwarder::Stats& stats, std::size_t in_flight) noexcept {
+void WorkerCounters::take(const Forwarder& forwarder) noexcept {
+  const Forwarder::Stats& stats = forwarder.stats();
   forward_sent.set(stats.sent);
   forward_coalesced.set(stats.coalesced);
   forward_hedged.set(stats.hedged);
@@ -88,7 +91,12 @@ void WorkerCounters::take(const Forwarder::Stats& stats, std::size_t in_flight) 
   forward_timeouts.set(stats.timeouts);
   forward_refused.set(stats.refused);
   forward_tcp_retries.set(stats.tcp_retries);
-  forward_in_flight.set(in_flight);
+  forward_in_flight.set(forwarder.in_flight());
+  cache_hits.set(stats.cache_hits);
+  cache_stale.set(stats.cache_stale);
+  cache_prefetched.set(stats.prefetched);
+  cache_entries.set(forwarder.cache().size());
+  cache_octets.set(forwarder.cache().octets());
 }
 
 Counters::Counters(unsigned workers, std::vector<std::string> zones) : zones_{std::move(zones)} {
@@ -142,6 +150,7 @@ std::vector<prometheus::MetricFamily> Counters::Collect() const {
       family("muster_dns_dropped_total", "Messages dropped unanswered, by reason", kCounter));
   add_sample(dropped, {{"reason", "invalid"}}, sum(&W::dropped_invalid));
   add_sample(dropped, {{"reason", "send"}}, sum(&W::dropped_send));
+  add_sample(dropped, {{"reason", "rate_limit"}}, sum(&W::rate_limited));
   add("muster_dns_truncated_total", "Answers cut to fit (TC)", kCounter, &W::truncated);
   add("muster_dns_tcp_connections", "TCP connections open", kGauge, &W::tcp_connections);
   add("muster_dns_tcp_refused_total", "TCP connections over a limit", kCounter, &W::tcp_refused);
@@ -160,6 +169,15 @@ std::vector<prometheus::MetricFamily> Counters::Collect() const {
       &W::forward_refused);
   add("muster_dns_forward_tcp_retries_total", "Truncated replies asked again over TCP", kCounter,
       &W::forward_tcp_retries);
+  add("muster_dns_transfers_total", "Whole zones sent to secondaries", kCounter, &W::transfers);
+  add("muster_dns_cache_hits_total", "Forwarded names answered from the cache", kCounter,
+      &W::cache_hits);
+  add("muster_dns_cache_stale_total", "Old answers given because no upstream answered", kCounter,
+      &W::cache_stale);
+  add("muster_dns_cache_prefetched_total", "Answers fetched again before they ended", kCounter,
+      &W::cache_prefetched);
+  add("muster_dns_cache_entries", "Answers in the cache", kGauge, &W::cache_entries);
+  add("muster_dns_cache_bytes", "Octets the cache takes", kGauge, &W::cache_octets);
   add("muster_dns_forward_in_flight", "Forwarded queries under way", kGauge, &W::forward_in_flight);
   return out;
 }

@@ -42,6 +42,9 @@ struct alignas(64) WorkerCounters {
   Tally truncated;
   Tally dropped_invalid;  // not a query: too short, too long, or a response
   Tally dropped_send;     // the kernel had no room for the reply
+  Tally rate_limited;     // over the limit: dropped, or sent to TCP
+  Tally transfers;
+  Tally cache_hits, cache_stale, cache_prefetched, cache_entries, cache_octets;
   Tally tcp_connections;  // open now
   Tally tcp_refused;      // over a bound
   Tally tcp_idle_closed;
@@ -50,7 +53,7 @@ struct alignas(64) WorkerCounters {
 
   void count(const Answer& answer, Transport transport) noexcept;
   void count_forwarded(std::uint16_t qtype, std::uint16_t rcode) noexcept;
-  void take(const Forwarder::Stats& stats, std::size_t in_flight) noexcept;
+  void take(const Forwarder& forwarder) noexcept;
 };
 
 /// Sums the workers' counters when a scrape asks. Outlives the server that made it.

@@ -36,6 +36,12 @@ void Relay::ask(std::span<const std::byte> message, const Query& query, Transpor
   perform(actions);
 }
 
+void Relay::refresh(std::span<const std::byte> message, const Query& query) {
+  Forwarder::Actions actions;
+  forwarder_.refresh(Clock::now(), message, query, actions);
+  perform(actions);
+}
+
 void Relay::perform(Forwarder::Actions& actions) {
   // A send that fails at once may ask for another: so in rounds, as many as there are attempts.
   while (!actions.sends.empty() || !actions.done.empty() || !actions.replies.empty()) {

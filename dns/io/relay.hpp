@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -31,6 +32,13 @@ class Relay {
   static constexpr std::size_t kMaxTcp = 64;
 
   Relay(boost::asio::io_context&, ForwarderOptions, Reply);
+
+  std::optional<ReplyCache::Hit> cached(TimePoint now, std::span<const std::byte> message,
+                                        const Query& query, Transport transport,
+                                        std::span<std::byte> out) {
+    return forwarder_.cached(now, message, query, transport, out);
+  }
+  void refresh(std::span<const std::byte> message, const Query& query);
 
   bool can_forward() const noexcept { return forwarder_.can_forward(); }
   void ask(std::span<const std::byte> message, const Query& query, Transport transport,

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 
@@ -47,7 +48,13 @@ CatalogOptions catalog_options(const ServerOptions& options) {
   CatalogOptions out;
   out.domain = options.domain;
   out.ttl_seconds = options.ttl_seconds;
-  out.negative_ttl_seconds = std::min<std::uint32_t>(1, options.ttl_seconds);
+  out.naming = options.naming;
+  out.soa = options.soa;
+  out.soa_mname = options.soa_mname;
+  out.soa_rname = options.soa_rname;
+  out.public_addresses = options.public_addresses;
+  out.cluster_key = options.cluster_key;
+  out.cnames = options.cnames;
   out.hash_seed = random_seed();
   out.first_serial = serial_now();
   if (options.node_address) {
@@ -82,6 +89,18 @@ bool is_own(const Endpoint& upstream, const std::vector<Endpoint>& own,
   });
 }
 
+Cookies::Secret random_secret() {
+  Cookies::Secret secret{};
+  MUSTER_ASSERT(getrandom(secret.data(), secret.size(), 0) == static_cast<ssize_t>(secret.size()));
+  return secret;
+}
+
+// A client must never be given the address of a VIP that the kernel no longer serves.
+bool withdraws(const ClusterDelta& delta) {
+  return std::any_of(delta.vips.begin(), delta.vips.end(),
+                     [](const auto& change) { return change.before != nullptr; });
+}
+
 }  // namespace
 
 class Server::Impl {
@@ -100,9 +119,11 @@ class Server::Impl {
         records_{gauge(registry, "muster_dns_records", "Records served")},
         serial_{gauge(registry, "muster_dns_serial", "Serial of the zones")},
         queued_{gauge(registry, "muster_dns_queued_changes",
-                      "Changes of the cluster that DNS does not show yet")} {
+                      "Changes of the cluster that DNS does not show yet")},
+        flush_timer_{control_} {
     options_.workers = std::max(1U, options_.workers);
     published();
+    last_publish_ = {};  // the first change is not behind another
   }
 
   ~Impl() { stop(); }
@@ -126,9 +147,8 @@ class Server::Impl {
     }
     const ForwarderOptions forwarding = forwarder_options();
     for (unsigned i = 0; i < options_.workers; ++i) {
-      Worker::Options worker{forwarding, static_cast<std::uint32_t>(random_seed())};
-      auto& made = workers_.emplace_back(
-          std::make_unique<Worker>(std::move(worker), cell_, counters_->of_worker(i)));
+      auto& made = workers_.emplace_back(std::make_unique<Worker>(
+          worker_options(forwarding, i == 0), cell_, counters_->of_worker(i)));
       for (auto& sockets : per_address) made->add(std::move(sockets[i]));
     }
     for (const auto& worker : workers_) worker->run();
@@ -137,9 +157,12 @@ class Server::Impl {
 
   void apply(const ClusterDelta& delta) {
     if (queue_.empty() && Catalog::changes_in(delta) <= kInlineChanges) {
-      catalog_.apply(delta);
-      published();
-      return;
+      catalog_.stage(delta, 0, Catalog::changes_in(delta));
+      staged_complete_ = staged_complete_ || delta.complete;
+      const TimePoint due = last_publish_ + kBatch;
+      const bool now_complete = delta.complete && !catalog_.snapshot()->complete();
+      if (now_complete || withdraws(delta) || Clock::now() >= due) return flush();
+      return flush_at(due);
     }
     queue_.push_back(delta);
     if (queue_.size() > kMaxQueued) work_off(std::chrono::hours{1});
@@ -148,6 +171,7 @@ class Server::Impl {
   }
 
   void stop() {
+    flush_timer_.cancel();
     for (const auto& worker : workers_) worker->stop();
     workers_.clear();
     cell_.reap();
@@ -159,6 +183,7 @@ class Server::Impl {
   }
 
   const std::vector<Endpoint>& bound() const { return bound_; }
+  const Catalog& catalog() const { return catalog_; }
   std::shared_ptr<const ZoneSnapshot> snapshot() const { return catalog_.snapshot(); }
   std::vector<RecordView> records(std::size_t limit) const { return catalog_.list(limit); }
   std::shared_ptr<prometheus::Collectable> collectable() const { return counters_; }
@@ -182,6 +207,8 @@ class Server::Impl {
       return upstreams;
     };
     ForwarderOptions out;
+    out.parallel = options_.parallel_upstreams;
+    out.cache_octets = options_.cache_octets;
     out.upstreams = others(options_.upstreams);
     for (const auto& [zone, upstreams] : options_.zone_upstreams) {
       if (const auto name = Name::parse(zone)) {
@@ -189,6 +216,45 @@ class Server::Impl {
       }
     }
     return out;
+  }
+
+  Worker::Options worker_options(const ForwarderOptions& forwarding, bool first) {
+    Worker::Options out;
+    out.forwarder = forwarding;
+    out.first_rotation = static_cast<std::uint32_t>(random_seed());
+    out.cookies = cookies_;
+    std::vector<Prefix> recursion = options_.recursion_from;
+    for (const IpAddress& own : local_addresses()) {
+      recursion.push_back({own, own.is_v4() ? 32U : 128U});
+    }
+    out.recursion = AccessList{std::move(recursion)};
+    out.transfer = AccessList{options_.transfer_to};
+    // Each worker sees its share of a client's sockets, which may be all of them.
+    out.rate_limit = options_.rate_limit;
+    out.rate_seed = random_seed();
+    if (!first) return out;
+    out.notify = options_.notify;
+    for (const Zone& zone : catalog_.snapshot()->table().zones) {
+      if (!zone.fixed && !zone.partial) out.notify_apexes.push_back(zone.apex);
+    }
+    return out;
+  }
+
+  // Everything that is staged becomes visible.
+  void flush() {
+    flush_timer_.cancel();
+    flushing_ = false;
+    catalog_.publish(std::exchange(staged_complete_, false));
+    published();
+  }
+
+  void flush_at(TimePoint due) {
+    if (std::exchange(flushing_, true)) return;
+    flush_timer_.expires_at(due);
+    flush_timer_.async_wait([this, alive = std::weak_ptr<int>{alive_}](const ErrorCode& error) {
+      if (alive.expired() || error || !flushing_) return;
+      flush();
+    });
   }
 
   void schedule() {
@@ -212,7 +278,8 @@ class Server::Impl {
       done_ = std::min(total, done_ + kChangesPerLook);
     }
     const bool whole = done_ == total;
-    catalog_.publish(whole && delta.complete);
+    const bool before = std::exchange(staged_complete_, false);
+    catalog_.publish(before || (whole && delta.complete));
     if (whole) {
       queue_.pop_front();
       done_ = 0;
@@ -225,6 +292,8 @@ class Server::Impl {
     if (cell_generation_ != catalog_.snapshot().get()) {
       cell_generation_ = catalog_.snapshot().get();
       cell_.publish(catalog_.snapshot());
+      last_publish_ = Clock::now();
+      if (!options_.notify.empty() && !workers_.empty()) workers_.front()->notify();
     }
     for (const Problem& problem : catalog_.take_problems()) {
       problems_.Add({{"kind", problem.kind}}).Increment();
@@ -251,6 +320,11 @@ class Server::Impl {
   prometheus::Gauge& records_;
   prometheus::Gauge& serial_;
   prometheus::Gauge& queued_;
+  boost::asio::steady_timer flush_timer_;  // for the batch behind a change that went at once
+  bool flushing_ = false;
+  bool staged_complete_ = false;
+  TimePoint last_publish_{};
+  std::shared_ptr<const Cookies> cookies_ = std::make_shared<const Cookies>(random_secret());
   LogOnce log_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<Endpoint> bound_;
@@ -290,6 +364,10 @@ std::shared_ptr<const ZoneSnapshot> Server::snapshot() const {
 
 std::vector<RecordView> Server::records(std::size_t limit) const {
   return impl_->records(limit);
+}
+
+const Suffixes& Server::suffixes() const noexcept {
+  return impl_->catalog().suffixes();
 }
 
 std::shared_ptr<prometheus::Collectable> Server::collectable() const {

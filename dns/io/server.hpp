@@ -15,6 +15,9 @@
 #include "base/cluster_delta.hpp"
 #include "base/endpoint.hpp"
 #include "base/result.hpp"
+#include "base/time.hpp"
+#include "dns/core/access.hpp"
+#include "dns/core/catalog.hpp"
 #include "dns/core/record.hpp"
 
 namespace muster::dns {
@@ -30,6 +33,23 @@ struct ServerOptions {
   std::vector<Endpoint> upstreams;  // empty: queries outside our zones are REFUSED
   std::map<std::string, std::vector<Endpoint>> zone_upstreams;
   std::optional<IpAddress> node_address;  // for thisnode.thisdcos.directory and the ns names
+
+  // What Mesos-DNS and DC/OS let be configured; see CatalogOptions.
+  Naming naming{};
+  SoaTimes soa{};
+  std::string soa_mname{};
+  std::string soa_rname{};
+  std::vector<IpAddress> public_addresses{};
+  std::string cluster_key{};
+  std::map<std::string, std::string> cnames{};
+
+  /// Whose queries for names of others are forwarded; this machine's always are.
+  std::vector<Prefix> recursion_from = private_networks();
+  std::vector<Prefix> transfer_to{};     // who may have whole zones (AXFR)
+  std::vector<Endpoint> notify{};        // who is told when they change
+  unsigned rate_limit = 0;               // replies a second to one network over UDP; 0: no limit
+  unsigned parallel_upstreams = 1;       // asked at once; 2 is what DC/OS did
+  std::size_t cache_octets = 16U << 20;  // of each worker, for forwarded answers; 0: no cache
 };
 
 /// DNS for the node: UDP and TCP on every address of `listen`, answered by worker threads from
@@ -40,6 +60,7 @@ struct ServerOptions {
 class Server {
  public:
   static constexpr std::size_t kInlineChanges = 256;
+  static constexpr Duration kBatch{10};
 
   Server(boost::asio::any_io_executor control, ServerOptions, prometheus::Registry&);
   ~Server();
@@ -54,9 +75,10 @@ class Server {
   std::vector<Endpoint> bound() const;
 
   /// Takes over what changed. A delta of up to kInlineChanges is visible to every worker when
-  /// this returns, unless a larger one is still being worked off. A larger one goes in steps of
-  /// about 10 ms on `control`, in order; until its last step a first state does not count as
-  /// complete, so that what is still missing is SERVFAIL and not NXDOMAIN.
+  /// this returns, unless one was published less than kBatch ago or a larger one is still being
+  /// worked off; one that takes names of VIPs away never waits for a batch. A larger one goes in
+  /// steps of about 10 ms on `control`, in order; until its last step a first state does not count
+  /// as complete, so that what is still missing is SERVFAIL and not NXDOMAIN.
   void apply(const ClusterDelta&);
 
   struct Status {
@@ -73,6 +95,9 @@ class Server {
 
   /// In order of the name; at most `limit`, which bounds the time: a thousand take some 2 ms.
   std::vector<RecordView> records(std::size_t limit) const;
+
+  /// How the names are made.
+  const Suffixes& suffixes() const noexcept;
 
   /// Per-query counters, summed over the workers when collected. Any thread may collect, also
   /// after this server is gone.

@@ -1,7 +1,9 @@
 #include "dns/io/sockets.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <ifaddrs.h>
 #include <netinet/in.h>
@@ -146,6 +148,24 @@ std::optional<IpAddress> address_of(const sockaddr_storage& storage) {
   IpAddress::V6 octets{};
   std::memcpy(octets.data(), &in.sin6_addr, octets.size());
   return IpAddress{octets};
+}
+
+std::span<const std::byte> octets_of(const sockaddr_storage& storage) noexcept {
+  const auto all = std::as_bytes(std::span{&storage, 1});
+  if (storage.ss_family == AF_INET) return all.subspan(offsetof(sockaddr_in, sin_addr), 4);
+  if (storage.ss_family == AF_INET6) return all.subspan(offsetof(sockaddr_in6, sin6_addr), 16);
+  return {};
+}
+
+IpAddress address_of(std::span<const std::byte> octets) noexcept {
+  if (octets.size() != 16) {
+    IpAddress::V4 v4{};
+    std::memcpy(v4.data(), octets.data(), std::min(octets.size(), v4.size()));
+    return IpAddress{v4};
+  }
+  IpAddress::V6 v6{};
+  std::memcpy(v6.data(), octets.data(), v6.size());
+  return IpAddress{v6};
 }
 
 Result<std::vector<ListenSockets>> bind_listeners(const IpAddress& address,

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <sys/socket.h>
 #include <utility>
 #include <vector>
@@ -39,6 +40,9 @@ struct SocketAddress {
 /// Port 0 where `port` is empty.
 SocketAddress to_socket_address(const IpAddress&, std::optional<Port> port);
 std::optional<IpAddress> address_of(const sockaddr_storage&);
+/// The address's 4 or 16 octets where they are; empty for another family.
+std::span<const std::byte> octets_of(const sockaddr_storage&) noexcept;
+IpAddress address_of(std::span<const std::byte> octets) noexcept;
 
 /// What one worker listens with on one address.
 struct ListenSockets {

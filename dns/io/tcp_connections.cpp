@@ -7,11 +7,14 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/write.hpp>
 
+#include "dns/core/transfer.hpp"
+
 namespace muster::dns {
 namespace {
 
 namespace asio = boost::asio;
-constexpr std::size_t kLengthSize = 2;  // RFC 1035 §4.2.2
+constexpr std::size_t kLengthSize = 2;       // RFC 1035 §4.2.2
+constexpr std::size_t kMaxRead = 64 * 1024;  // of one read, where a client sends that much
 constexpr Duration kSweep{500};
 constexpr Duration kAcceptPause{100};
 
@@ -38,6 +41,7 @@ struct TcpConnections::Connection {
   std::vector<std::byte> out;      // to be written next
   std::vector<std::byte> writing;  // being written
   std::size_t forwarding = 0;
+  std::optional<Transfer> transfer;  // until it has been sent nothing else is answered
   bool reading = false;
   bool write_pending = false;
   bool busy = false;   // within pump()
@@ -98,13 +102,14 @@ void TcpConnections::adopt(asio::ip::tcp::socket socket) {
 }
 
 bool TcpConnections::full(const Connection& connection) {
-  return connection.out.size() + connection.writing.size() > kMaxOutput ||
+  return connection.transfer || connection.out.size() + connection.writing.size() > kMaxOutput ||
          connection.forwarding >= kMaxForwarding;
 }
 
 // Answers what has been read, writes what has been answered, reads on; may end the connection.
 void TcpConnections::pump(Connection& connection) {
   connection.busy = true;
+  if (!connection.shut) send_zone(connection);
   if (!connection.shut) take_messages(connection);
   connection.busy = false;
   write(connection);
@@ -132,6 +137,7 @@ void TcpConnections::read(Connection& connection) {
 
 void TcpConnections::take_messages(Connection& connection) {
   std::span<const std::byte> rest{connection.in.data(), connection.have};
+  const ZoneSnapshot& zones = worker_.zones();
   while (rest.size() >= kLengthSize && !full(connection)) {
     const std::size_t size =
         std::to_integer<std::size_t>(rest[0]) << 8 | std::to_integer<std::size_t>(rest[1]);
@@ -148,22 +154,46 @@ void TcpConnections::take_messages(Connection& connection) {
       break;
     }
     connection.progress = Clock::now();
-    answer(connection, rest.subspan(kLengthSize, size));
+    answer(connection, rest.subspan(kLengthSize, size), zones);
     if (connection.shut) return;
     rest = rest.subspan(kLengthSize + size);
   }
+  // A client that fills the buffer pipelines: more of it a read, and so more answers a write.
+  const bool filled = connection.have == connection.in.size();
   std::copy(rest.begin(), rest.end(), connection.in.begin());
   connection.have = rest.size();
+  if (filled && connection.in.size() < kMaxRead) connection.in.resize(connection.in.size() * 2);
 }
 
-void TcpConnections::answer(Connection& connection, std::span<const std::byte> message) {
+// As much of a transfer as may be buffered; the write that empties the buffer brings the rest.
+void TcpConnections::send_zone(Connection& connection) {
+  while (connection.transfer && connection.out.size() + connection.writing.size() <= kMaxOutput) {
+    const std::vector<std::byte> message = connection.transfer->next();
+    if (message.empty()) {
+      connection.transfer.reset();
+      return;
+    }
+    connection.out.push_back(static_cast<std::byte>(message.size() >> 8));
+    connection.out.push_back(static_cast<std::byte>(message.size() & 0xFF));
+    connection.out.insert(connection.out.end(), message.begin(), message.end());
+  }
+}
+
+void TcpConnections::answer(Connection& connection, std::span<const std::byte> message,
+                            const ZoneSnapshot& zones) {
   Query query;
-  const Answer made = worker_.respond(message, Transport::tcp, worker_.zones(), scratch_, query);
+  const auto client = std::as_bytes(connection.client.octets());
+  const Answer made = worker_.respond(message, Transport::tcp, client, zones, scratch_, query);
   if (made.kind == Answer::Kind::drop) return shut(connection);  // it does not speak DNS
   if (made.kind == Answer::Kind::forward) {
     ++connection.forwarding;
     worker_.forward(message, query, Transport::tcp, Worker::TcpClient{connection.id});
     return;
+  }
+  if (made.kind == Answer::Kind::transfer) {
+    worker_.counters().transfers.add();
+    connection.transfer.emplace(worker_.hold_zones(), made.zone, message, query);
+    return send_zone(connection);
   }
   connection.out.push_back(static_cast<std::byte>(made.size >> 8));
   connection.out.push_back(static_cast<std::byte>(made.size & 0xFF));
@@ -208,7 +238,8 @@ void TcpConnections::shut(Connection& connection) {
 
 void TcpConnections::release(Connection& connection) {
   if (connection.reading || connection.write_pending) return;
-  const bool done = connection.ended && connection.forwarding == 0 && connection.out.empty();
+  const bool done = connection.ended && connection.forwarding == 0 && connection.out.empty() &&
+                    !connection.transfer;
   if (!connection.shut && !done) return;
   shut(connection);
   const auto count = per_client_.find(connection.client);

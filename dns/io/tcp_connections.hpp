@@ -25,6 +25,7 @@ class TcpConnections {
   static constexpr std::size_t kMaxForwarding = 100;     // of one connection
   static constexpr std::size_t kMaxOutput = 256 * 1024;  // then answering pauses
   static constexpr Duration kIdle{10'000};               // without a whole query or progress
+  static constexpr std::uint16_t kKeepalive = kIdle / Duration{100};  // in RFC 7828's units
 
   explicit TcpConnections(Worker& worker);
   ~TcpConnections();
@@ -45,8 +46,10 @@ class TcpConnections {
   void write(Connection& connection);
   void pump(Connection& connection);
   void take_messages(Connection& connection);
+  static void send_zone(Connection& connection);
   static bool full(const Connection& connection);
-  void answer(Connection& connection, std::span<const std::byte> message);
+  void answer(Connection& connection, std::span<const std::byte> message,
+              const ZoneSnapshot& zones);
   void shut(Connection& connection);
   void release(Connection& connection);
   void sweep();

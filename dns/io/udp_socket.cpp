@@ -65,7 +65,8 @@ bool UdpSocket::serve_batch() {
     }
     Slot& slot = slots_[i];
     const std::span message{slot.query.data(), received_[i].msg_len};
-    const Answer answer = worker_.respond(message, Transport::udp, zones, slot.reply, query);
+    const Answer answer =
+        worker_.respond(message, Transport::udp, octets_of(slot.from), zones, slot.reply, query);
     if (answer.kind == Answer::Kind::forward) {
       const auto* const control = static_cast<const char*>(header.msg_control);
       worker_.forward(

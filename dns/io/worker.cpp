@@ -1,5 +1,7 @@
 #include "dns/io/worker.hpp"
 
+#include <ctime>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 
@@ -11,9 +13,14 @@ namespace muster::dns {
 Worker::Worker(Options options, SnapshotCell<ZoneSnapshot>& cell, WorkerCounters& counters)
     : reader_{cell},
       counters_{counters},
+      cookies_{std::move(options.cookies)},
+      recursion_{std::move(options.recursion)},
+      transfer_{std::move(options.transfer)},
+      rate_limit_{options.rate_limit, options.rate_seed},
       context_{1},
       relay_{context_, std::move(options.forwarder),
              [this](Forwarder::Deliver&& made) { deliver(std::move(made)); }},
+      notifier_{context_, std::move(options.notify), std::move(options.notify_apexes)},
       tcp_{std::make_unique<TcpConnections>(*this)},
       rotation_{options.first_rotation} {}
 
@@ -38,22 +45,99 @@ void Worker::stop() {
     for (const auto& socket : udp_) socket->close();
     tcp_->close();
     relay_.stop();
+    notifier_.stop();
   });
   thread_.join();
 }
 
+void Worker::notify() {
+  boost::asio::post(context_, [this] { notifier_.changed(); });
+}
+
+const ZoneSnapshot& Worker::zones() {
+  now_ = Clock::now();
+  unix_now_ = static_cast<std::uint32_t>(std::time(nullptr));
+  return reader_.get();
+}
+
 Answer Worker::respond(std::span<const std::byte> message, Transport transport,
-                       const ZoneSnapshot& zones, std::span<std::byte> out, Query& query) {
-  const AnswerOptions options{
-      .rotation = rotation_++, .transport = transport, .recursion_available = relay_.can_forward()};
+                       std::span<const std::byte> client, const ZoneSnapshot& zones,
+                       std::span<std::byte> out, Query& query) {
+  const AnswerOptions options{.rotation = rotation_++,
+                              .transport = transport,
+                              .recursion_available = relay_.can_forward(),
+                              .cookies = cookies_.get(),
+                              .client = client,
+                              .now = unix_now_,
+                              .tcp_keepalive = TcpConnections::kKeepalive};
   Answer made = answer(message, zones, options, out, query);
-  if (made.kind == Answer::Kind::forward && !relay_.can_forward()) {
-    made.kind = Answer::Kind::reply;
-    made.rcode = rcode::kRefused;
-    made.size = empty_reply(message, query, rcode::kRefused, 0, false, out);
+  const bool unproven = transport == Transport::udp && !made.cookie_valid;
+  if (made.kind != Answer::Kind::drop && unproven && limited(client, query, out, made)) {
+    // Nothing more to do: what was made is taken back.
+  } else if (made.kind == Answer::Kind::forward) {
+    answer_forward(message, transport, client, out, query, made);
+  } else if (made.kind == Answer::Kind::transfer) {
+    answer_transfer(message, transport, options, zones, out, query, made);
   }
   counters_.count(made, transport);
   return made;
+}
+
+bool Worker::limited(std::span<const std::byte> client, const Query& query,
+                     std::span<std::byte> out, Answer& made) {
+  if (!rate_limit_.enabled()) return false;
+  const IpAddress address = address_of(client);
+  if (address.is_loopback()) return false;
+  const auto verdict = rate_limit_.take(address, now_);
+  if (verdict == RateLimit::Verdict::pass) return false;
+  counters_.rate_limited.add();
+  made.kind = Answer::Kind::drop;
+  if (verdict == RateLimit::Verdict::slip && query.question_end > kHeaderSize) {
+    made.kind = Answer::Kind::reply;
+    made.rcode = rcode::kNoError;
+    made.truncated = true;
+    made.size = make_slip(out, query);
+  }
+  return true;
+}
+
+void Worker::answer_forward(std::span<const std::byte> message, Transport transport,
+                            std::span<const std::byte> client, std::span<std::byte> out,
+                            const Query& query, Answer& made) {
+  const bool allowed = recursion_.allows(address_of(client));
+  if (!relay_.can_forward() || !allowed) {
+    made.kind = Answer::Kind::reply;
+    made.rcode = rcode::kRefused;
+    made.size = empty_reply(message, query, rcode::kRefused,
+                            allowed ? std::uint16_t{0} : ede::kProhibited, false, out);
+    return;
+  }
+  const auto hit = relay_.cached(now_, message, query, transport, out);
+  if (!hit) return;
+  if (hit->refresh) relay_.refresh(message, query);
+  made.kind = Answer::Kind::reply;
+  made.zone = Answer::kForwardedZone;
+  made.rcode = hit->rcode;
+  made.truncated = hit->truncated;
+  made.size = hit->size;
+  counters_.take(relay_.forwarder());
+}
+
+void Worker::answer_transfer(std::span<const std::byte> message, Transport transport,
+                             const AnswerOptions& options, const ZoneSnapshot& zones,
+                             std::span<std::byte> out, const Query& query, Answer& made) {
+  const bool allowed = transfer_.allows(address_of(options.client));
+  const bool ready = zones.complete() || zones.table().zones[made.zone].fixed;
+  if (allowed && ready && transport == Transport::tcp) return;
+  if (allowed && ready && query.qtype == type::kIxfr) {
+    made = soa_answer(message, zones, options, out, query);
+    return;
+  }
+  made.kind = Answer::Kind::reply;
+  made.rcode = allowed && !ready ? rcode::kServFail : rcode::kRefused;
+  made.size =
+      empty_reply(message, query, made.rcode, allowed && !ready ? ede::kNotReady : std::uint16_t{0},
+                  options.recursion_available, out);
 }
 
 void Worker::forward(std::span<const std::byte> message, const Query& query, Transport transport,
@@ -61,7 +145,7 @@ void Worker::forward(std::span<const std::byte> message, const Query& query, Tra
   const std::uint64_t number = next_client_++;
   pending_.emplace(number, Pending{std::move(client), query.qtype});
   relay_.ask(message, query, transport, number);
-  counters_.take(relay_.forwarder().stats(), relay_.forwarder().in_flight());
+  counters_.take(relay_.forwarder());
 }
 
 void Worker::deliver(Forwarder::Deliver&& made) {
@@ -70,7 +154,7 @@ void Worker::deliver(Forwarder::Deliver&& made) {
   const Pending pending = std::move(found->second);
   pending_.erase(found);
   counters_.count_forwarded(pending.qtype, made.rcode);
-  counters_.take(relay_.forwarder().stats(), relay_.forwarder().in_flight());
+  counters_.take(relay_.forwarder());
   if (const auto* const udp = std::get_if<UdpClient>(&pending.client)) {
     udp->socket->send(*udp, made.reply);
   } else {

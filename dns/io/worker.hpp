@@ -17,8 +17,11 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "base/io/snapshot.hpp"
+#include "dns/core/access.hpp"
 #include "dns/core/answer.hpp"
+#include "dns/core/rate_limit.hpp"
 #include "dns/io/counters.hpp"
+#include "dns/io/notifier.hpp"
 #include "dns/io/relay.hpp"
 #include "dns/io/sockets.hpp"
 
@@ -35,6 +38,13 @@ class Worker {
   struct Options {
     ForwarderOptions forwarder;
     std::uint32_t first_rotation = 0;
+    std::shared_ptr<const Cookies> cookies;  // all workers make the same
+    AccessList recursion;                    // whose queries are forwarded
+    AccessList transfer;                     // who may have whole zones
+    unsigned rate_limit = 0;
+    std::uint64_t rate_seed = 0;
+    std::vector<Endpoint> notify;              // secondaries to tell of changes
+    std::vector<std::string> notify_apexes{};  // and of which zones
   };
   /// Where a forwarded answer goes back to.
   struct UdpClient {
@@ -55,10 +65,17 @@ class Worker {
   void run();   // starts the thread
   void stop();  // ends and joins it
 
-  /// One snapshot for a batch; valid until the next call.
-  const ZoneSnapshot& zones() { return reader_.get(); }
-  /// Answers into `out`. For Kind::forward the caller then calls forward().
-  Answer respond(std::span<const std::byte> message, Transport transport, const ZoneSnapshot& zones,
+  /// Tells the secondaries; from any thread, between run() and stop().
+  void notify();
+
+  /// One snapshot and one time for a batch; valid until the next call.
+  const ZoneSnapshot& zones();
+  /// The same snapshot for as long as it is held.
+  std::shared_ptr<const ZoneSnapshot> hold_zones() { return reader_.hold(); }
+  /// Answers into `out`. For Kind::forward the caller then calls forward(), for Kind::transfer,
+  /// which comes over TCP only, it sends the zone. `client` is an address of 4 or 16 octets.
+  Answer respond(std::span<const std::byte> message, Transport transport,
+                 std::span<const std::byte> client, const ZoneSnapshot& zones,
                  std::span<std::byte> out, Query& query);
   void forward(std::span<const std::byte> message, const Query& query, Transport transport,
                Client client);
@@ -68,6 +85,14 @@ class Worker {
 
  private:
   void deliver(Forwarder::Deliver&& deliver);
+  bool limited(std::span<const std::byte> client, const Query& query, std::span<std::byte> out,
+               Answer& made);
+  void answer_forward(std::span<const std::byte> message, Transport transport,
+                      std::span<const std::byte> client, std::span<std::byte> out,
+                      const Query& query, Answer& made);
+  void answer_transfer(std::span<const std::byte> message, Transport transport,
+                       const AnswerOptions& options, const ZoneSnapshot& zones,
+                       std::span<std::byte> out, const Query& query, Answer& made);
 
   struct Pending {
     Client client;
@@ -76,8 +101,15 @@ class Worker {
 
   SnapshotCell<ZoneSnapshot>::Reader reader_;
   WorkerCounters& counters_;
+  std::shared_ptr<const Cookies> cookies_;
+  AccessList recursion_;
+  AccessList transfer_;
+  RateLimit rate_limit_;
+  TimePoint now_ = Clock::now();
+  std::uint32_t unix_now_ = 0;
   boost::asio::io_context context_;
   Relay relay_;
+  Notifier notifier_;
   std::list<std::unique_ptr<UdpSocket>> udp_;
   std::unique_ptr<TcpConnections> tcp_;
   std::unordered_map<std::uint64_t, Pending> pending_;  // bounded by the forwarder's waiters

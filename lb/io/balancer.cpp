@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <deque>
 #include <unistd.h>
+#include <spdlog/spdlog.h>
 #include <utility>
 
 #include <boost/asio/co_spawn.hpp>
@@ -315,6 +316,7 @@ void Balancer::Impl::settle() {
     const std::chrono::duration<double> took = Clock::now() - *change_began_;
     metrics_.programming.Observe(took.count());
     change_began_.reset();
+    spdlog::debug("lb: the kernel has every change");
   }
   if (!routes_published_) publish_routes();
   UdpKeep changed = programmer_.take_udp_changes();

@@ -420,6 +420,15 @@ std::optional<Duration> Cluster::run_until(const std::function<bool()>& done, Du
   return std::chrono::duration_cast<Duration>(now_ - begin);
 }
 
+void Cluster::set_metadata(Index i, std::vector<std::pair<std::string, std::string>> metadata) {
+  Gossip& core = *nodes_[i]->core;
+  Profile profile = *core.members().find(core.self().uid)->profile;
+  profile.metadata = std::move(metadata);
+  Effects fx;
+  core.set_profile(std::move(profile), now_, fx);
+  perform(i, fx);
+}
+
 void Cluster::publish(Index i, std::vector<RecordWrite> writes) {
   Effects fx;
   nodes_[i]->core->publish(std::move(writes), now_, fx);

@@ -268,6 +268,8 @@ TEST_CASE("masters, agents, frameworks and VIPs have their names") {
   CHECK(lines ==
         Lines{"1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.c.0.0.0.1.0.d.f.ip6.arpa. PTR "
               "web.marathon.l4lb.thisdcos.directory.",
+              "2.0.0.10.in-addr.arpa. PTR m2.",
+              "3.0.0.10.in-addr.arpa. PTR m3.",
               "3.2.1.11.in-addr.arpa. PTR web.marathon.l4lb.thisdcos.directory.",
               "5.0.0.10.in-addr.arpa. PTR agent0.example.",
               "_framework._tcp.marathon.mesos. SRV 0 1 15101 marathon.mesos.",

@@ -1,0 +1,225 @@
+"""Sixty real daemons: how fast a death is known, and what a storm of pauses does. Debian's serf
+does the same work in the same namespaces, at the same time."""
+import contextlib
+import os
+import pathlib
+import random
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+
+import sixty
+
+ROWS = ["death.daemon", "death.host", "death.serf", "stall.false", "restart.views", "idle.cpu",
+        "idle.memory"]
+SERF_PORT = 7946
+
+
+class Serf:
+    """One agent a node, joined to node 1; a handler writes down when it learns of a failure."""
+
+    def __init__(self, cluster):
+        self.folder = tempfile.TemporaryDirectory(prefix="muster-serf.")
+        handler = pathlib.Path(self.folder.name) / "failed"
+        handler.write_text(f"#!/bin/sh\ndate +%s.%N >>{self.folder.name}/$SERF_SELF_NAME\n")
+        handler.chmod(0o755)
+        self.agents = {}
+        for node in range(1, cluster.nodes + 1):
+            self.agents[node] = cluster.spawn(
+                node, "serf", "agent", f"-node=n{node}", f"-bind={cluster.address(node)}:{SERF_PORT}",
+                "-rpc-addr=127.0.0.1:7373", "-profile=lan", "-log-level=err",
+                f"-event-handler=member-failed={handler}", f"-retry-join={cluster.address(1)}")
+        self.cluster = cluster
+
+    def alive(self):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return self.cluster.on(1, "serf", "members", "-status=alive").count("alive")
+        return 0
+
+    def pid(self, node):
+        return int(self.cluster.on(node, "sh", "-c",
+                                   f"pgrep -f -- '-node=n{node} ' | head -n 1").split()[0])
+
+    def told(self, since):
+        times = []
+        for path in pathlib.Path(self.folder.name).glob("n*"):
+            stamps = [float(line) - since for line in path.read_text().split()]
+            times += [min(s for s in stamps if s >= 0)] if any(s >= 0 for s in stamps) else []
+        return times
+
+    def close(self):
+        for agent in self.agents.values():
+            if agent.poll() is None:
+                agent.terminate()
+        for agent in self.agents.values():
+            agent.wait()
+        self.folder.cleanup()
+
+
+def agents():
+    """pid -> node of every muster agent that runs in a namespace of the cluster's."""
+    found = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            args = (entry / "cmdline").read_bytes().split(b"\0")
+            if len(args) > 3 and args[1] == b"agent" and args[3] == b"/run/muster-dev/muster.toml":
+                found[int(entry.name)] = args
+    return sorted(found)
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def pss_mb(pid):
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(text.split("Pss:")[1].split()[0]) / 1024
+
+
+def deaths(bench, cluster, rng, rows):
+    known = []
+    wrong = 0
+    for round_ in range(bench.rounds):
+        node = cluster.publisher() if round_ == 0 else rng.randrange(2, cluster.nodes)
+        begun = time.time()
+        cluster("kill-agent", node)
+        time.sleep(2.5)
+        who = cluster.address(node).replace(".", r"\.")
+        told = cluster.when(rf"at {who}:\d+ is daemon_down", begun, but=[node])
+        wrong += len(cluster.when(r"is host_down", begun, but=[node]))
+        wrong += cluster.nodes - 1 - len(told)
+        known.append(max(told.values(), default=9.9))
+        cluster("start-agent", node)
+        cluster.settle()
+        bench.note(f"daemon of node {node} killed: known to {len(told)} in {known[-1]:.3f} s")
+    worst = max(known) if wrong == 0 else 99.0
+    rows.append(Row("death.daemon", "daemon killed: known everywhere, median / worst",
+                    f"{statistics.median(known):.3f} / {max(known):.3f} s", "-", worst, 0.8))
+    out = []
+    for _ in range(bench.rounds):
+        node = rng.randrange(2, cluster.nodes)
+        begun = time.time()
+        cluster("cut", node)
+        time.sleep(3)
+        told = cluster.when(r"lb: the kernel has every change", begun, but=[node])
+        out.append(max(told.values()) if len(told) == cluster.nodes - 1 else 9.9)
+        cluster("heal", node)
+        cluster.settle()
+        time.sleep(1)
+        bench.note(f"host {node} cut off: out of {len(told)} kernels in {out[-1]:.3f} s")
+    rows.append(Row("death.host", "host cut off: its backends out of every kernel, median / worst",
+                    f"{statistics.median(out):.3f} / {max(out):.3f} s", "-", max(out), 1.0))
+    return statistics.median(known)
+
+
+def serf(bench, cluster, rng, rows, ours):
+    peer = Serf(cluster)
+    try:
+        end = time.time() + 60
+        while peer.alive() < cluster.nodes and time.time() < end:
+            time.sleep(0.5)
+        node = rng.randrange(2, cluster.nodes)
+        pid = peer.pid(node)
+        begun = time.time()
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(30)
+        told = peer.told(begun)
+        worst = max(told, default=99.0)
+        rows.append(Row("death.serf", f"the same for serf, one kill, known to {len(told)}",
+                        f"{ours:.3f} s", f"{worst:.3f} s", ours / worst))
+    finally:
+        peer.close()
+
+
+def stall(bench, cluster, rng, rows):
+    pids = agents()
+    stopped = rng.sample(pids, 16)
+    nodes = {m["id"]: m for m in cluster.members(1)}
+    bench.note(f"{len(pids)} daemons, {len(nodes)} members: 16 stopped 8 s, run 20 ms, for 60 s")
+    stalling = {pid_node(cluster, pid) for pid in stopped}
+    begun = time.time()
+    while time.time() - begun < 60:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(8)
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.02)
+    time.sleep(1)
+    false = 0
+    for node in range(1, cluster.nodes + 1):
+        if node in stalling:
+            continue
+        for line in cluster("logs", node).splitlines():
+            match = sixty.LINE.match(line)
+            if not match or sixty.stamp(match[1]) < begun or " is alive" in match[2]:
+                continue
+            for other in range(1, cluster.nodes + 1):
+                if other not in stalling and f"at {cluster.address(other)}:" in match[2]:
+                    false += 1
+    rows.append(Row("stall.false", "16 of 60 stalling: healthy nodes believed dead",
+                    str(false), "0", float(false), 0.0))
+    cluster.settle()
+
+
+def pid_node(cluster, pid):
+    """The node whose namespace the process is in, by its address."""
+    text = subprocess.run(["nsenter", "-t", str(pid), "-n", "ip", "-4", "-o", "addr"], check=True,
+                          capture_output=True, text=True).stdout
+    return int(text.split("10.66.0.")[1].split("/")[0])
+
+
+def idle(bench, cluster, rows):
+    pids = agents()
+    time.sleep(5)
+    before = {pid: cpu_seconds(pid) for pid in pids}
+    time.sleep(20)
+    share = [100 * (cpu_seconds(pid) - before[pid]) / 20 for pid in pids]
+    memory = [pss_mb(pid) for pid in pids]
+    rows.append(Row("idle.cpu", "idle daemon, share of a core, median / worst",
+                    f"{statistics.median(share):.2f} / {max(share):.2f} %", "1 %",
+                    statistics.median(share), 1.0))
+    rows.append(Row("idle.memory", "idle daemon, PSS, median / worst",
+                    f"{statistics.median(memory):.1f} / {max(memory):.1f} MB", "20 MB",
+                    statistics.median(memory) / 20, 1.0))
+
+
+def mass_restart(bench, cluster, rows):
+    for pid in agents():
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(1)
+    begun = time.time()
+    for node in range(1, cluster.nodes + 1):
+        cluster("start-agent", node)
+    started = time.time()
+    met = cluster.settle(30)
+    took = time.time() - started
+    rows.append(Row("restart.views", "all killed and started again: all alive in equal views, after "
+                    f"the last start (starting took {started - begun:.1f} s)",
+                    f"{took:.2f} s", "3 s", took / 3 if met else 99.0, 1.0))
+
+
+def run(bench):
+    bench.build("muster", "muster-dev")
+    bench.install_peers()
+    rng = random.Random(1)
+    rows = []
+    wants = lambda *ids: any(bench.only in row for row in ids)
+    with sixty.Cluster(bench.build_dir, [sixty.web(sixty.NODES)]) as cluster:
+        cluster.settle()
+        if wants("idle.cpu", "idle.memory"):
+            idle(bench, cluster, rows)
+        if wants("death.daemon", "death.host", "death.serf"):
+            ours = deaths(bench, cluster, rng, rows)
+            if wants("death.serf"):
+                serf(bench, cluster, rng, rows, ours)
+        if wants("stall.false"):
+            stall(bench, cluster, rng, rows)
+        if wants("restart.views"):
+            mass_restart(bench, cluster, rows)
+    return rows

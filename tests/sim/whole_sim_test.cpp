@@ -1,0 +1,286 @@
+#include <algorithm>
+#include <memory>
+
+#include <doctest/doctest.h>
+
+#include "cluster/core/participant.hpp"
+#include "tests/sim/cluster.hpp"
+#include "tests/sim/seeds.hpp"
+#include "tests/unit/cluster/samples.hpp"
+
+// Gossip and cluster/core together: whole nodes, an emulated master, virtual time.
+using namespace muster;
+using namespace std::chrono_literals;
+using muster::cluster::Participant;
+using muster::cluster::Role;
+using muster::cluster::Steps;
+
+namespace {
+
+/// The tasks there are. Every node that can reach it is told at once.
+struct World {
+  std::map<TaskKey, Task> tasks;
+  std::uint64_t changes = 0;
+
+  void add(const std::string& id, const std::string& vip, unsigned agent) {
+    Task task = testing::make_task(id, "a" + std::to_string(agent));
+    task.ports[0].vips = {{VipName{vip}, testing::port(80), Protocol::tcp}};
+    tasks.insert_or_assign(key_of(task), task);
+    ++changes;
+  }
+  void remove(const std::string& id) { changes += tasks.erase(testing::key(id)); }
+  Observation snapshot() const {
+    Observation all;
+    all.snapshot = true;
+    all.frameworks = {testing::make_framework("f1")};
+    for (int agent = 0; agent < 4; ++agent) {
+      all.agents.push_back(testing::make_agent("a" + std::to_string(agent)));
+    }
+    for (const auto& [key, task] : tasks) all.tasks.push_back(task);
+    return all;
+  }
+};
+
+Member member_of(const gossip::MemberTable::Entry& entry) {
+  Member member;
+  member.id = entry.uid.id();
+  member.status = entry.status;
+  member.endpoints = entry.profile->endpoints;
+  for (const auto& [key, value] : entry.profile->metadata) member.metadata.emplace(key, value);
+  return member;
+}
+
+struct Seat {
+  explicit Seat(const NodeId& id, TimePoint now)
+      : participant{cluster, id, "auto", false, {}, now} {}
+  static cluster::ClusterOptions options() {
+    cluster::ClusterOptions options;
+    options.replicated = true;
+    return options;
+  }
+  cluster::Cluster cluster{options()};
+  Participant participant;
+  bool observing = false;
+  bool anew = false;
+  std::uint64_t seen = 0;  // of World::changes
+  std::uint64_t superseded = 0;
+  std::vector<cluster::RecordWrite> inbox;
+};
+
+class Whole {
+ public:
+  Whole(std::size_t nodes, std::uint64_t seed) : net{nodes, seed, network(seed)} {
+    net.on_record = [this](std::size_t at, const gossip::RecordWrite& write) {
+      auto parsed = cluster::parse_write(write.shard, write.key, write.value);
+      REQUIRE(parsed.has_value());
+      if (seats.contains(at)) seats.at(at)->inbox.push_back(std::move(*parsed));
+    };
+    for (std::size_t i = 0; i < nodes; ++i) boot(i);
+    net.start_cold(200ms);
+  }
+  void boot(std::size_t i) {
+    seats.insert_or_assign(i, std::make_unique<Seat>(net.node(i).uid.id(), net.now()));
+  }
+  void kill(std::size_t i) {
+    net.kill(i);
+    seats.erase(i);
+  }
+  void restart(std::size_t i) {
+    boot(i);
+    net.restart(i);
+  }
+  void run_for(Duration time) {
+    for (Duration gone{0}; gone < time; gone += 20ms) {
+      net.run_for(20ms);
+      for (auto& [i, seat] : seats) {
+        if (net.node(i).running()) turn(i, *seat);
+      }
+    }
+  }
+  std::vector<std::size_t> publishers() const {
+    std::vector<std::size_t> found;
+    for (const auto& [i, seat] : seats) {
+      if (seat->cluster.leading()) found.push_back(i);
+    }
+    return found;
+  }
+  /// Everybody serves what the master says, at the same addresses.
+  bool equal(const World& master) const {
+    const auto& first = seats.begin()->second->cluster.view();
+    return std::all_of(seats.begin(), seats.end(), [&](const auto& entry) {
+      const auto& view = entry.second->cluster.view();
+      return view.tasks().size() == master.tasks.size() &&
+             view.vip_records() == first.vip_records() &&
+             std::all_of(master.tasks.begin(), master.tasks.end(), [&](const auto& task) {
+               const auto seen = view.task(task.first);
+               return seen && seen->ports == task.second.ports;
+             });
+    });
+  }
+
+  gossip::sim::Cluster net;
+  std::map<std::size_t, std::unique_ptr<Seat>> seats;
+  std::function<World*(std::size_t)> reach_of;  // null: none within reach
+
+ private:
+  static gossip::sim::NetworkOptions network(std::uint64_t seed) {
+    gossip::sim::NetworkOptions network;
+    network.loss_percent = static_cast<std::uint32_t>(seed % 3) * 5;
+    return network;
+  }
+  cluster::Cluster::WallTime wall() const {
+    return cluster::Cluster::WallTime{
+        std::chrono::duration_cast<std::chrono::seconds>(net.now().time_since_epoch())};
+  }
+  void turn(std::size_t i, Seat& seat) {
+    const TimePoint now = net.now();
+    const auto& table = net.node(i).core->members();
+    std::vector<Member> members;
+    for (const auto& entry : table.entries()) members.push_back(member_of(entry));
+    seat.cluster.set_members(members, now);
+    seat.cluster.replicate(std::exchange(seat.inbox, {}), now);
+    World* const at = reach_of(i);
+    const bool reach = seat.observing && at != nullptr;
+    if (net.node(i).superseded > seat.superseded) {
+      seat.superseded = net.node(i).superseded;
+      perform(i, seat, seat.participant.superseded(members, reach, now));
+    }
+    perform(i, seat, seat.participant.decide(members, reach, now));
+    if (reach && (seat.anew || seat.seen != at->changes)) {
+      seat.anew = false;
+      seat.seen = at->changes;
+      auto snapshot = std::make_shared<const Observation>(at->snapshot());
+      Steps steps;
+      const bool admitted = seat.participant.admit(*snapshot, steps);
+      perform(i, seat, std::move(steps));
+      if (admitted) seat.cluster.begin(snapshot, now, wall());
+      while (seat.cluster.busy()) seat.cluster.advance(50, now, wall());
+    }
+    seat.cluster.on_timer(now, wall());
+    std::vector<gossip::RecordWrite> writes;
+    for (const auto& write : seat.cluster.take_writes()) {
+      writes.push_back(
+          {cluster::to_octets(write.shard), cluster::to_octets(write.key), write.value});
+    }
+    if (!writes.empty()) net.publish(i, std::move(writes));
+  }
+  void perform(std::size_t i, Seat& seat, Steps steps) {
+    if (steps.stop_publishing) net.stop_publishing(i);
+    if (steps.begin_publishing) net.begin_publishing(i);
+    if (steps.read_replica) {
+      for (const auto& [id, shard] : net.node(i).core->shards().shards()) {
+        for (const auto& [key, value] : shard.records) net.on_record(i, {id, key, value});
+      }
+    }
+    if (steps.observe) seat.observing = *steps.observe;
+    if (steps.observe_anew) seat.anew = true;
+    if (steps.metadata) {
+      net.set_metadata(i, {steps.metadata->begin(), steps.metadata->end()});
+    }
+  }
+};
+
+void fill(World& master, int tasks) {
+  for (int i = 0; i < tasks; ++i) {
+    master.add("t" + std::to_string(i), "app" + std::to_string(i / 2) + ".marathon",
+               static_cast<unsigned>(i % 4));
+  }
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("cluster and gossip");
+
+TEST_CASE("one node publishes what all serve, and a change reaches all") {
+  gossip::sim::for_seeds(1, 3, [](std::uint64_t seed) {
+    MUSTER_SHOW_SEED(seed);
+    World master;
+    fill(master, 40);
+    Whole whole{9, seed};
+    whole.reach_of = [&](std::size_t) { return &master; };
+    whole.run_for(6s);
+    REQUIRE(whole.publishers().size() == 1);
+    CHECK(whole.equal(master));
+    for (const auto& [i, seat] : whole.seats) CHECK(seat->cluster.status(whole.net.now()).complete);
+    master.add("late", "late.marathon", 1);
+    master.remove("t7");
+    whole.run_for(500ms);
+    CHECK(whole.equal(master));
+  });
+}
+
+TEST_CASE("a publisher that dies is replaced, and no VIP address changes") {
+  gossip::sim::for_seeds(1, 3, [](std::uint64_t seed) {
+    MUSTER_SHOW_SEED(seed);
+    World master;
+    fill(master, 20);
+    Whole whole{7, seed};
+    whole.reach_of = [&](std::size_t) { return &master; };
+    whole.run_for(6s);
+    REQUIRE(whole.publishers().size() == 1);
+    const auto first = whole.publishers().front();
+    const auto before = whole.seats.at(first)->cluster.view().vip_records();
+    whole.kill(first);
+    master.add("later", "app0.marathon", 2);
+    whole.run_for(3s);
+    REQUIRE(whole.publishers().size() == 1);
+    CHECK(whole.equal(master));
+    CHECK(whole.seats.begin()->second->cluster.view().vip_records() == before);
+    whole.restart(first);
+    whole.run_for(6s);
+    CHECK(whole.publishers().size() == 1);
+    CHECK(whole.equal(master));
+  });
+}
+
+TEST_CASE("both halves of a partition publish; after the heal there is one publisher, one view") {
+  gossip::sim::for_seeds(1, 2, [](std::uint64_t seed) {
+    MUSTER_SHOW_SEED(seed);
+    World left;
+    fill(left, 20);
+    Whole whole{8, seed};
+    whole.net.check_false_deaths = false;
+    whole.reach_of = [&](std::size_t) { return &left; };
+    whole.run_for(6s);
+    World right = left;
+    whole.net.cut([](std::size_t a, std::size_t b) { return (a < 4) != (b < 4); });
+    whole.reach_of = [&](std::size_t i) { return i < 4 ? &left : &right; };
+    whole.run_for(8s);
+    CHECK(whole.publishers().size() == 2);
+    left.add("l", "left.marathon", 0);
+    right.add("r", "right.marathon", 1);
+    right.remove("t3");
+    whole.run_for(2s);
+    // The network is whole again, and so is what the masters say.
+    whole.net.heal();
+    left.add("r", "right.marathon", 1);
+    left.remove("t3");
+    whole.reach_of = [&](std::size_t) { return &left; };
+    whole.run_for(25s);
+    CHECK(whole.publishers().size() == 1);
+    CHECK(whole.equal(left));
+  });
+}
+
+TEST_CASE("while no master answers nothing is lost, whoever publishes") {
+  gossip::sim::for_seeds(1, 2, [](std::uint64_t seed) {
+    MUSTER_SHOW_SEED(seed);
+    World master;
+    fill(master, 20);
+    bool gone = false;
+    Whole whole{6, seed};
+    whole.reach_of = [&](std::size_t) { return gone ? nullptr : &master; };
+    whole.run_for(6s);
+    gone = true;
+    whole.kill(whole.publishers().front());
+    whole.run_for(20s);
+    CHECK(whole.equal(master));
+    gone = false;
+    master.add("new", "new.marathon", 3);
+    whole.run_for(10s);
+    CHECK(whole.publishers().size() == 1);
+    CHECK(whole.equal(master));
+  });
+}
+
+TEST_SUITE_END();
