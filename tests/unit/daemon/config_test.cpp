@@ -34,15 +34,28 @@ TEST_CASE("a wrong configuration is refused with file, line, key and what was ex
        "m.toml: mesos.masters: expected at least one URL like \"http://10.0.0.1:5050\""},
       {"not TOML", "[mesos\n", "m.toml:1: not TOML: "},
       {"a section that does not exist", "[mesos]\nmasters=\"http://a:1\"\n[dsn]\n",
-       "m.toml:3: dsn: unknown key; the sections are node, mesos, dns, lb, metrics, state, log"},
+       "m.toml:3: dsn: unknown key; the sections are node, mesos, dns, gossip, lb, metrics, state, "
+       "log"},
       {"a key that does not exist", "[mesos]\nmaster=\"http://a:1\"\n",
-       "m.toml:2: mesos.master: unknown key; [mesos] has masters, mode, "},
+       "m.toml:2: mesos.master: unknown key; [mesos] has masters, mode, observer, "},
       {"a section that is no table", "mesos = 3\n", "m.toml:1: mesos: expected a table, got 3"},
       {"masters of the wrong type", "[mesos]\nmasters = 5050\n",
        "m.toml:2: mesos.masters: expected a URL like \"http://10.0.0.1:5050\" or a list of them, "
        "got 5050"},
       {"one bad master in a list", "[mesos]\nmasters = [\n \"http://a:1\",\n \"b:2\"]\n",
        "m.toml:4: mesos.masters: expected a URL like"},
+      {"who may observe", "[mesos]\nobserver = true\n",
+       "m.toml:2: mesos.observer: expected \"auto\", \"yes\" or \"no\", got true"},
+      {"a name to join that is none", "[gossip]\njoin = [\"a b\"]\n",
+       "m.toml:2: gossip.join: expected an address or name like"},
+      {"a port to join that is none", "[gossip]\njoin = [\"node1:99999\"]\n",
+       "m.toml:2: gossip.join: expected an address or name like"},
+      {"advertising what nobody can reach", "[gossip]\nadvertise = \"0.0.0.0\"\n",
+       "m.toml:2: gossip.advertise: expected an address like"},
+      {"a cluster without a name", "[gossip]\ncluster = \"\"\n",
+       "m.toml:2: gossip.cluster: expected a name of 1 to 64 characters"},
+      {"an observer that has nobody to ask", "[mesos]\nobserver = \"yes\"\n[gossip]\n",
+       "m.toml: mesos.masters: expected at least one URL"},
       {"ZooKeeper", "[mesos]\nmasters = \"zk://a:2181/mesos\"\n", "m.toml:2: mesos.masters: "},
       {"mode", "[mesos]\nmode = \"pull\"\n",
        "m.toml:2: mesos.mode: expected \"stream\" or \"poll\", got \"pull\""},
@@ -112,6 +125,24 @@ directory = ""
   REQUIRE(least.dns.listen.size() == 1);
   CHECK(to_string(least.dns.listen[0]) == "127.0.0.1:53");
   CHECK(least.state.directory == "/var/lib/muster");
+}
+
+TEST_CASE("gossip is on where it is spoken of, and then others may ask the master") {
+  CHECK_FALSE(parse_config("[mesos]\nmasters = \"http://a:1\"\n", "m.toml").gossip.enabled);
+  const Config config = parse_config(
+      "[gossip]\njoin = [\"10.0.0.1\", \"node2.example\", \"[fd00::1]:7\", \"n3:9\"]\nlisten = "
+      "\"10.0.0.9\"\n",
+      "m.toml");
+  CHECK(config.gossip.enabled);
+  CHECK(config.mesos.masters.empty());
+  const std::vector<std::string> join{"10.0.0.1:61420", "node2.example:61420", "[fd00::1]:7",
+                                      "n3:9"};
+  CHECK(config.gossip.join == join);
+  REQUIRE(config.gossip.listen);
+  CHECK(to_string(*config.gossip.listen) == "10.0.0.9:61420");
+  const Config off =
+      parse_config("[mesos]\nmasters = \"http://a:1\"\n[gossip]\nenabled = false\n", "m.toml");
+  CHECK_FALSE(off.gossip.enabled);
 }
 
 TEST_SUITE_END();
