@@ -70,6 +70,7 @@ class IpvsDriver::Impl {
   Result<void> balance(const Wish& wish, bool reset);
   void note_drains(const std::vector<Change>& changes);
   Result<void> route_addresses(const std::vector<IpAddress>& addresses);
+  Result<void> mend_claims();
   Result<std::size_t> sweep();
   std::set<IpAddress> addresses_wanted() const;
 
@@ -395,10 +396,21 @@ std::set<IpAddress> IpvsDriver::Impl::addresses_wanted() const {
   return wanted;
 }
 
+/// Each service of ours is claimed, and nothing else is.
+Result<void> IpvsDriver::Impl::mend_claims() {
+  Edits edits;
+  for (const auto& [vip, kept] : known_.services) {
+    if (!known_.sets.vips.contains(vip)) edits.vips.added.push_back(vip);
+  }
+  for (const Vip& vip : known_.sets.vips) {
+    if (!known_.services.contains(vip)) edits.vips.removed.push_back(vip);
+  }
+  return write_guard(false, edits);
+}
+
 /// Takes away backends that have drained, services without any, and what was there for their sake.
 Result<std::size_t> IpvsDriver::Impl::sweep() {
   std::vector<Change> changes;
-  Edits edits;
   const TimePoint now = Clock::now();
   for (const auto& [vip, kept] : known_.services) {
     std::size_t left = kept.weights.size();
@@ -412,10 +424,6 @@ Result<std::size_t> IpvsDriver::Impl::sweep() {
     }
     if (left > 0) continue;
     changes.push_back({.kind = Kind::drop_service, .vip = vip});
-    edits.vips.removed.push_back(vip);
-  }
-  for (const Vip& vip : known_.sets.vips) {  // claimed by one who was killed before the service
-    if (!known_.services.contains(vip)) edits.vips.removed.push_back(vip);
   }
   if (!changes.empty()) {
     if (const auto done = ipvs_->commit(changes); !done) return done.error();
@@ -429,11 +437,13 @@ Result<std::size_t> IpvsDriver::Impl::sweep() {
       drains_.erase({change.vip, *change.backend});
     }
   }
-  if (const auto done = write_guard(false, edits); !done) return done.error();
+  if (const auto done = mend_claims(); !done) return done.error();
   Edits addresses;
   const auto wanted = addresses_wanted();
   std::set_difference(known_.sets.addresses.begin(), known_.sets.addresses.end(), wanted.begin(),
                       wanted.end(), std::back_inserter(addresses.addresses_removed));
+  std::set_difference(wanted.begin(), wanted.end(), known_.sets.addresses.begin(),
+                      known_.sets.addresses.end(), std::back_inserter(addresses.addresses_added));
   for (const IpAddress& address : addresses.addresses_removed) {
     const Prefix all{address, static_cast<std::uint8_t>(address.octets().size() * 8)};
     const auto done = routes::change(*routes_, routes::kIpvs, route_to(all, address), false);
