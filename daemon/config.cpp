@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t kMaxFileSize = 1 << 20;
 constexpr std::uint16_t kDnsPort = 53;
+constexpr std::size_t kMaxScheduler = 16;  // linux/ip_vs.h, IP_VS_SCHEDNAME_MAXLEN
 constexpr std::uint16_t kGossipPort = 61420;
 constexpr std::uint16_t kAgentPort = 5051;
 
@@ -408,8 +409,19 @@ void read_gossip(Section gossip, bool there, Config& config) {
 void read_rest(Section& root, Config& config) {
   Section lb = root.table("lb");
   lb.boolean("enabled", config.lb.enabled);
-  lb.each_text("driver", "\"auto\" or \"nft\"",
-               [](const std::string& text) { return text == "auto" || text == "nft"; });
+  lb.each_text("driver", "\"auto\", \"ipvs\" or \"nft\"", [&](const std::string& text) {
+    config.lb.driver = text;
+    return text == "auto" || text == "ipvs" || text == "nft";
+  });
+  lb.each_text("ipvs_scheduler", "the name of an IPVS scheduler like \"wlc\" or \"rr\"",
+               [&](const std::string& text) {
+                 config.lb.ipvs_scheduler = text;
+                 return !text.empty() && text.size() < kMaxScheduler &&
+                        std::all_of(text.begin(), text.end(), [](char c) {
+                          return std::islower(static_cast<unsigned char>(c)) != 0;
+                        });
+               });
+  lb.duration("ipvs_drain", std::chrono::seconds{0}, std::chrono::hours{24}, config.lb.ipvs_drain);
   lb.finish();
 
   Section metrics = root.table("metrics");

@@ -68,6 +68,9 @@ struct Config {
   };
   struct Lb {
     bool enabled = true;
+    std::string driver = "auto";  // or "ipvs", "nft"
+    std::string ipvs_scheduler = "wlc";
+    Duration ipvs_drain{std::chrono::minutes{10}};
   };
   struct Metrics {
     Endpoint listen{IpAddress{IpAddress::V4{127, 0, 0, 1}}, *Port::from(61421)};

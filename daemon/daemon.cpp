@@ -28,7 +28,7 @@
 #include "daemon/version.hpp"
 #include "dns/io/server.hpp"
 #include "lb/io/balancer.hpp"
-#include "lb/io/nft_driver.hpp"
+#include "lb/io/driver_choice.hpp"
 #include "mesos/io/observer.hpp"
 #include "metrics/exposition.hpp"
 #include "metrics/http_server.hpp"
@@ -211,8 +211,11 @@ Daemon::Impl::Impl(Config config)
     lb::BalancerOptions options;
     options.node_v4 = config_.node.v4;
     options.node_v6 = config_.node.v6;
-    balancer_ = std::make_unique<lb::Balancer>(control, std::make_unique<lb::NftDriver>(), options,
-                                               registry_);
+    options.ipvs_scheduler = config_.lb.ipvs_scheduler;
+    options.ipvs_drain = config_.lb.ipvs_drain;
+    auto driver = lb::make_driver(config_.lb.driver);
+    if (!driver) throw ConfigError{"lb.driver: " + driver.error().message()};
+    balancer_ = std::make_unique<lb::Balancer>(control, std::move(*driver), options, registry_);
     exposition_.add(balancer_->connections());
   }
   if (config_.dns.enabled) {

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <set>
 #include <stdexcept>
@@ -15,7 +16,7 @@
 #include "daemon/logging.hpp"
 #include "daemon/version.hpp"
 #include "lb/io/balancer.hpp"
-#include "lb/io/nft_driver.hpp"
+#include "lb/io/driver_choice.hpp"
 
 namespace {
 
@@ -33,6 +34,35 @@ int check_config(const std::string& path) {
   return 0;
 }
 
+// What this machine lacks for each driver, and what would mend it. Exit status 1: neither works.
+int preflight(const std::string& config_file) {
+  const lb::BalancerOptions options;
+  lb::DriverConfig config;
+  config.range_v4 = lb::Prefix::parse(options.vip_range_v4);
+  config.range_v6 = lb::Prefix::parse(options.vip_range_v6);
+  bool one_works = false;
+  for (const char* name : {"ipvs", "nft"}) {
+    std::printf("driver %s\n", name);
+    bool works = true;
+    for (const lb::Finding& finding : lb::check_driver(name, config)) {
+      const bool missing = finding.level == lb::Finding::Level::missing;
+      const char* mark = missing                                       ? "missing"
+                         : finding.level == lb::Finding::Level::advice ? "advice "
+                                                                       : "good   ";
+      works = works && !missing;
+      std::printf("  %s  %s\n", mark, finding.what.c_str());
+      if (!finding.remedy.empty()) std::printf("           mend: %s\n", finding.remedy.c_str());
+    }
+    one_works = one_works || works;
+  }
+  std::error_code ignored;
+  if (!config_file.empty() && std::filesystem::exists(config_file, ignored)) {
+    std::printf("configuration\n  ");
+    (void)check_config(config_file);
+  }
+  return one_works ? 0 : 1;
+}
+
 int cleanup() {
   const auto removed = lb::cleanup();
   if (!removed) {
@@ -48,10 +78,19 @@ int cleanup() {
 // What the kernel holds for `vip`, read through the same driver that the daemon writes with.
 cli::KernelView look_into_kernel(const Vip& vip) {
   const lb::BalancerOptions options;
-  lb::NftDriver driver;
   cli::KernelView view;
-  const auto opened = driver.open({options.table, lb::Prefix::parse(options.vip_range_v4),
-                                   lb::Prefix::parse(options.vip_range_v6)});
+  lb::DriverConfig config;
+  config.table = options.table;
+  config.range_v4 = lb::Prefix::parse(options.vip_range_v4);
+  config.range_v6 = lb::Prefix::parse(options.vip_range_v6);
+  config.check_only = true;
+  const auto made = lb::make_driver("auto");
+  if (!made) {
+    view.problem = "not looked into: " + made.error().message();
+    return view;
+  }
+  lb::Driver& driver = **made;
+  const auto opened = driver.open(config);
   if (!opened) {
     view.problem = "not looked into: " + opened.error().message();
     return view;
@@ -133,6 +172,10 @@ class Commands {
     auto* import = add("import", "Turn a Mesos-DNS configuration into muster.toml",
                        [](Arguments& given) { return cli::import_mesos_dns(given.wanted); });
     import->add_option("file", given_.wanted, "Mesos-DNS's JSON file")->required();
+    auto* preflighted = add("check", "Say what this machine lacks, and what would mend it",
+                            [](Arguments& given) { return preflight(given.config_file); });
+    preflighted->add_option("--config", given_.config_file, "TOML file, read if it is there")
+        ->capture_default_str();
     add("cleanup", "Remove everything that muster put into the kernel",
         [](Arguments&) { return cleanup(); });
     auto* resolver = add("resolv", "Make this machine's resolver ask muster, or undo that", resolv);

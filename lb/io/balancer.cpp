@@ -22,7 +22,7 @@
 
 #include "base/io/log_once.hpp"
 #include "lb/io/connections.hpp"
-#include "lb/io/nft_driver.hpp"
+#include "lb/io/driver_choice.hpp"
 #include "lb/io/programmer.hpp"
 
 namespace muster::lb {
@@ -149,6 +149,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   void read_later();
   void flush_udp();
   void publish_routes();
+  void retire_others();
   void start_read(bool exclusive);
   void finish_read(ReadResult result, std::uint64_t epoch, bool exclusive);
   void publish_counts(std::shared_ptr<const ConnectionTotals> totals);
@@ -172,6 +173,8 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   bool work_posted_ = false;
   std::optional<TimePoint> change_began_;  // first change not in the kernel yet
   bool routes_published_ = false;
+  bool retiring_ = false;  // another driver's things are being looked at
+  bool retired_once_ = false;
 
   /// Goes up with every write; a read that began before one tells nothing about now.
   std::uint64_t epoch_ = 0;
@@ -194,7 +197,12 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
 };
 
 Result<void> Balancer::Impl::start() {
-  DriverConfig config{.table = options_.table, .range_v4 = {}, .range_v6 = {}};
+  DriverConfig config{.table = options_.table,
+                      .range_v4 = {},
+                      .range_v6 = {},
+                      .policy = options_.policy,
+                      .scheduler = options_.ipvs_scheduler,
+                      .drain = options_.ipvs_drain};
   for (const auto& [text, range] : {std::pair{&options_.vip_range_v4, &config.range_v4},
                                     std::pair{&options_.vip_range_v6, &config.range_v6}}) {
     if (text->empty()) continue;
@@ -210,6 +218,9 @@ Result<void> Balancer::Impl::start() {
     return opened.error();
   }
   capabilities_ = *opened;
+  if (!capabilities_.passed_over.empty()) {
+    log_.warn("lb: driver " + capabilities_.driver + ", because " + capabilities_.passed_over);
+  }
   if (!capabilities_.syn_failover) {
     log_.warn("lb: no SYN failover: " + capabilities_.syn_failover_missing);
   }
@@ -319,6 +330,7 @@ void Balancer::Impl::settle() {
     spdlog::debug("lb: the kernel has every change");
   }
   if (!routes_published_) publish_routes();
+  if (!retired_once_) retire_others();
   UdpKeep changed = programmer_.take_udp_changes();
   for (auto& [vip, backends] : changed) udp_pending_.insert_or_assign(vip, std::move(backends));
   flush_udp();
@@ -349,6 +361,27 @@ void Balancer::Impl::publish_routes() {
   }
   if (routes_published_) metrics_.repairs.Increment(static_cast<double>(*changed));
   routes_published_ = true;
+}
+
+/// Only now: all that is wanted is in place, and the way there.
+void Balancer::Impl::retire_others() {
+  if (retiring_ || !routes_published_ || !programmer_.complete()) return;
+  retiring_ = retired_once_ = true;
+  asio::post(worker_, [this, weak = weak_from_this(), control = control_] {
+    const auto removed = driver_->retire_others();
+    asio::post(control, [weak, removed] {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->retiring_ = false;
+      if (!removed) {
+        self->metrics_.error("handover");
+        self->log_.warn("lb: the other driver's things stay: " + removed.error().message());
+      } else if (*removed > 0) {
+        self->log_.warn("lb: driver " + self->capabilities_.driver +
+                        " serves now; the other one's things are removed");
+      }
+    });
+  });
 }
 
 void Balancer::Impl::flush_udp() {
@@ -416,7 +449,10 @@ void Balancer::Impl::finish_read(ReadResult result, std::uint64_t epoch, bool ex
   if (options_.node_v4) sources_.v4 = options_.node_v4;
   if (options_.node_v6) sources_.v6 = options_.node_v6;
   work(Clock::now());
-  if (routes_published_ && programmer_.serving()) publish_routes();
+  if (routes_published_ && programmer_.serving()) {
+    publish_routes();
+    retire_others();
+  }
   wake_.cancel();
 }
 
@@ -554,7 +590,9 @@ std::shared_ptr<prometheus::Collectable> Balancer::connections() const {
 }
 
 Result<std::vector<std::string>> cleanup(const std::string& table) {
-  return NftDriver{table}.cleanup();
+  auto driver = make_driver("auto", table);
+  if (!driver) return driver.error();
+  return (*driver)->cleanup();
 }
 
 }  // namespace muster::lb

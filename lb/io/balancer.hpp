@@ -30,6 +30,9 @@ struct BalancerOptions {
   Duration reconcile_interval{30000};
   std::string table = "muster";
   Policy policy = Policy::random;
+  /// IPVS: see DriverConfig.
+  std::string ipvs_scheduler = "wlc";
+  Duration ipvs_drain{std::chrono::minutes{10}};
 };
 
 /// Keeps the kernel's load balancing equal to the cluster's state. Control thread only, but for
@@ -91,8 +94,9 @@ class Balancer {
   std::shared_ptr<Impl> impl_;
 };
 
-/// Removes what muster owns and nothing else: its tables, and the routes that carry its protocol
-/// number. Says what it removed, one line each; removing nothing is a success.
+/// Removes what muster owns and nothing else, whichever driver made it: its tables, its IPVS
+/// services, and the routes that carry its protocol numbers. Says what it removed, one line each;
+/// removing nothing is a success.
 Result<std::vector<std::string>> cleanup(const std::string& table = "muster");
 
 }  // namespace muster::lb

@@ -12,7 +12,24 @@ namespace muster::lb {
 std::shared_ptr<const ConnectionTotals> ConnectionCounter::update(const KernelState& state) {
   decltype(seen_) seen;
   ConnectionTotals totals;
+  decltype(seen_backends_) seen_backends;
+  for (const auto& [vip, backends] : state.backend_connections) {
+    const auto before = seen_backends_.find(vip);
+    const auto sums = totals_.find(vip);
+    auto& total = totals[vip];
+    for (const auto& [backend, now] : backends) {
+      total[backend] = now;
+      if (before == seen_backends_.end() || sums == totals_.end()) continue;
+      const auto then = before->second.find(backend);
+      const auto sum = sums->second.find(backend);
+      if (then == before->second.end() || sum == sums->second.end()) continue;
+      // Less than before: it was removed, and has come back.
+      total[backend] = sum->second + (now >= then->second ? now - then->second : now);
+    }
+    seen_backends.emplace_hint(seen_backends.end(), vip, backends);
+  }
   for (const auto& [vip, applied] : state.vips) {
+    if (state.backend_connections.contains(vip)) continue;
     const auto counts = state.connections.find(vip);
     const auto before = seen_.find(vip);
     const auto sums = totals_.find(vip);
@@ -38,6 +55,7 @@ std::shared_ptr<const ConnectionTotals> ConnectionCounter::update(const KernelSt
     }
   }
   seen_ = std::move(seen);
+  seen_backends_ = std::move(seen_backends);
   totals_ = std::move(totals);
   return std::make_shared<const ConnectionTotals>(totals_);
 }

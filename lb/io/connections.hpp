@@ -29,6 +29,7 @@ class ConnectionCounter {
     std::uint64_t count;
   };
   std::map<Vip, std::vector<std::optional<Slot>>> seen_;
+  ConnectionTotals seen_backends_;  // where the kernel counts by backend
   ConnectionTotals totals_;
 };
 

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <span>
@@ -14,6 +16,7 @@
 
 #include "base/endpoint.hpp"
 #include "base/result.hpp"
+#include "base/time.hpp"
 #include "lb/core/plan.hpp"
 
 namespace muster::lb {
@@ -22,6 +25,9 @@ namespace muster::lb {
 enum class Errc {
   not_permitted = 1,  // CAP_NET_ADMIN is missing
   no_nftables,        // the kernel has no nf_tables
+  no_ipvs,            // the kernel has no IPVS
+  no_scheduler,       // it has, but not this scheduler
+  bad_driver,         // no such driver
   missing_feature,    // it has, but not all that is needed: see status().last_error
   bad_range,          // a Vip range is not `address/length`
 };
@@ -43,12 +49,22 @@ struct DriverConfig {
   std::string table = "muster";
   std::optional<Prefix> range_v4;
   std::optional<Prefix> range_v6;
+  Policy policy = Policy::random;  // what services will mostly ask for
+  /// IPVS: the scheduler that stands for Policy::random. It spreads no worse, and wlc also looks
+  /// at how many connections are open.
+  std::string scheduler = "wlc";
+  /// IPVS: how long connections to a backend that has left may go on. It cannot let them go on
+  /// without keeping the backend; the other drivers can, and do.
+  Duration drain{std::chrono::minutes{10}};
+  /// open() finds out what there is, and changes no settings.
+  bool check_only = false;
 };
 
 struct Capabilities {
   std::string driver;
   bool syn_failover = false;  // a dead backend costs a client one retransmission, not the connect
   std::string syn_failover_missing;  // why not; empty if it is there
+  std::string passed_over;           // driver auto: why not a better one; empty if there is none
 };
 
 /// Rules that are there once some Vip has needed them.
@@ -68,6 +84,13 @@ struct KernelState {
   std::set<SizeClass> classes = {};
   /// New connections counted by each slot, as AppliedTable numbers them.
   std::map<Vip, std::vector<std::uint64_t>> connections = {};
+  /// The same where the kernel counts by backend and knows of no slots.
+  std::map<Vip, std::map<Endpoint, std::uint64_t>> backend_connections = {};
+  /// What the driver itself wants to know of its own read once it is adopted.
+  struct Own {
+    virtual ~Own() = default;
+  };
+  std::shared_ptr<Own> own = {};
 };
 
 /// One all-or-nothing change. Hairpin entries and slots may come in any order within it.
@@ -90,8 +113,9 @@ using UdpKeep = std::map<Vip, std::set<Endpoint>>;
 
 /// One way to balance in a kernel, in the network namespace it was opened in.
 ///
-/// adopt(), apply(), publish_routes() and the monitor belong to the control thread. read() and
-/// flush_udp() use sockets of their own and may run on one other thread at the same time.
+/// adopt(), apply(), publish_routes() and the monitor belong to the control thread. read(),
+/// flush_udp() and retire_others() use sockets of their own and may run on one other thread at the
+/// same time.
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -103,11 +127,13 @@ class Driver {
   /// monitor tells of others'.
   virtual Result<KernelState> read() = 0;
 
-  /// Takes what read() brought for what is there, as the caller does from now on.
+  /// Takes what read() brought for what is there, as the caller does from now on; may empty `own`.
   virtual void adopt(const KernelState& state) = 0;
 
-  /// Carries out all of `transaction` or nothing. After an error read again and plan anew, except
-  /// that a batch may be split to find out which Vip the kernel objects to.
+  /// Carries out all of `transaction` or nothing; where a kernel has no transactions (IPVS), what
+  /// does not fit is refused as a whole, and what the kernel then refuses may leave a part behind.
+  /// After an error read again and plan anew, except that a batch may be split to find out which
+  /// Vip the kernel objects to: carrying out a part twice is harmless.
   virtual Result<void> apply(const Transaction& transaction) = 0;
 
   /// Makes our routes, and what else depends on this node's addresses and bridges, exactly this;
@@ -124,6 +150,16 @@ class Driver {
   virtual int monitor_fd() const noexcept = 0;
   /// Reads what there is; true if a foreign change was among it, or news were lost.
   virtual bool drain_monitor() = 0;
+
+  /// All that is wanted is in place, and the cluster's state is complete: takes away what another
+  /// driver has left behind, once no connection needs it. Returns how much that was.
+  virtual Result<std::size_t> retire_others() { return std::size_t{0}; }
+
+  /// How many tables and routes of this driver's are in the kernel. Needs no open().
+  virtual Result<std::size_t> present() = 0;
+
+  /// Connections that cleanup() would break. Needs no open().
+  virtual Result<std::size_t> held_connections() { return std::size_t{0}; }
 
   /// Removes what is ours; see lb::cleanup(). Needs no open().
   virtual Result<std::vector<std::string>> cleanup() = 0;

@@ -39,11 +39,11 @@ Result<void> ignore_own(int fd, std::uint32_t own) {
                          {BPF_RET | BPF_K, 0, 0, kAll}}});
 }
 
-Result<void> only_our_routes(int fd, std::uint32_t own) {
+Result<void> only_our_routes(int fd, std::uint32_t own, std::uint32_t mark) {
   return attach<6>(fd, {{{BPF_LD | BPF_W | BPF_ABS, 0, 0, kPidOffset},
                          {BPF_JMP | BPF_JEQ | BPF_K, 2, 0, htonl(own)},
                          {BPF_LD | BPF_B | BPF_ABS, 0, 0, kRouteProtocolOffset},
-                         {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, routes::kProtocol},
+                         {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, mark},
                          {BPF_RET | BPF_K, 0, 0, 0},
                          {BPF_RET | BPF_K, 0, 0, kAll}}});
 }
@@ -62,14 +62,16 @@ Monitor::~Monitor() {
   if (suspicion_ >= 0) ::close(suspicion_);
 }
 
-Result<Monitor> Monitor::open(std::string table, std::uint32_t own_nft, std::uint32_t own_routes) {
+Result<Monitor> Monitor::open(std::string table, std::uint32_t own_nft, std::uint32_t own_routes,
+                              std::uint8_t route_mark) {
   auto nft = netlink::Socket::open(NETLINK_NETFILTER);
   if (!nft) return nft.error();
   auto routes = netlink::Socket::open(NETLINK_ROUTE);
   if (!routes) return routes.error();
-  for (const auto& done : {ignore_own(nft->fd(), own_nft),
-                           only_our_routes(routes->fd(), own_routes), nft->join(NFNLGRP_NFTABLES),
-                           routes->join(RTNLGRP_IPV4_ROUTE), routes->join(RTNLGRP_IPV6_ROUTE)}) {
+  for (const auto& done :
+       {ignore_own(nft->fd(), own_nft), only_our_routes(routes->fd(), own_routes, route_mark),
+        nft->join(NFNLGRP_NFTABLES), routes->join(RTNLGRP_IPV4_ROUTE),
+        routes->join(RTNLGRP_IPV6_ROUTE)}) {
     if (!done) return done.error();
   }
   Monitor monitor{std::move(*nft), std::move(*routes), std::move(table)};

@@ -15,8 +15,10 @@ namespace muster::lb {
 /// dropped in the kernel by a filter, so that programming 10,000 Vips wakes nobody.
 class Monitor {
  public:
-  /// `own_nft` and `own_routes` are the ports of the sockets we change things with.
-  static Result<Monitor> open(std::string table, std::uint32_t own_nft, std::uint32_t own_routes);
+  /// `own_nft` and `own_routes` are the ports of the sockets we change things with; routes are ours
+  /// that carry `route_mark` (routes.hpp).
+  static Result<Monitor> open(std::string table, std::uint32_t own_nft, std::uint32_t own_routes,
+                              std::uint8_t route_mark);
   Monitor(Monitor&& other) noexcept;
   Monitor& operator=(Monitor&&) = delete;
   ~Monitor();

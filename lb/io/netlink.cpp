@@ -54,6 +54,10 @@ void Writer::text(std::uint16_t type, std::string_view value) {
   attribute(type, {reinterpret_cast<const std::uint8_t*>(zero_ended.c_str()), value.size() + 1});
 }
 
+void Writer::u16(std::uint16_t type, std::uint16_t value) {
+  attribute(type, {reinterpret_cast<const std::uint8_t*>(&value), sizeof value});
+}
+
 void Writer::u16_be(std::uint16_t type, std::uint16_t value) {
   const std::uint16_t swapped = htons(value);
   attribute(type, {reinterpret_cast<const std::uint8_t*>(&swapped), sizeof swapped});
@@ -84,6 +88,9 @@ void Writer::flag_last(std::uint16_t flags) {
 std::optional<std::uint8_t> Attribute::u8() const noexcept {
   return number<std::uint8_t>(value);
 }
+std::optional<std::uint16_t> Attribute::u16() const noexcept {
+  return number<std::uint16_t>(value);
+}
 std::optional<std::uint16_t> Attribute::u16_be() const noexcept {
   const auto raw = number<std::uint16_t>(value);
   return raw ? std::optional{ntohs(*raw)} : std::nullopt;
@@ -94,6 +101,9 @@ std::optional<std::uint32_t> Attribute::u32() const noexcept {
 std::optional<std::uint32_t> Attribute::u32_be() const noexcept {
   const auto raw = u32();
   return raw ? std::optional{ntohl(*raw)} : std::nullopt;
+}
+std::optional<std::uint64_t> Attribute::u64() const noexcept {
+  return number<std::uint64_t>(value);
 }
 std::optional<std::uint64_t> Attribute::u64_be() const noexcept {
   const auto raw = number<std::uint64_t>(value);
@@ -228,28 +238,38 @@ ErrorCode Socket::error_of(const Message& message) {
 }
 
 Result<void> Socket::transact(Bytes messages) {
+  ErrorCode first;
+  std::string words;
+  const auto done = pipeline(messages, [&](std::uint32_t, const ErrorCode& error) {
+    if (first) return;
+    first = error;
+    words = detail_;
+  });
+  if (!first) return done;
+  detail_ = std::move(words);
+  return first;
+}
+
+Result<void> Socket::pipeline(Bytes messages,
+                              const std::function<void(std::uint32_t, const ErrorCode&)>& refused) {
   detail_.clear();
   const auto sent = send(messages);
   if (!sent) return sent.error();
   // The kernel works inside send(), so all of its answer is waiting by now.
-  bool acknowledged = false;
-  ErrorCode first;
+  bool answered = false;
   for (;;) {
     const auto got = receive_ready();
-    if (!got) return first ? first : got.error();
+    if (!got) return got.error();
     if (got->empty()) break;
     Messages all{*got};
     while (const auto message = all.next()) {
       if (message->header.nlmsg_type != NLMSG_ERROR) continue;
-      std::string kept = first ? detail_ : std::string{};
       const ErrorCode error = error_of(*message);
-      if (first) detail_ = std::move(kept);
-      if (!first) first = error;
-      acknowledged = acknowledged || !error;
+      answered = true;
+      if (error) refused(message->header.nlmsg_seq, error);
     }
   }
-  if (first) return first;
-  if (!acknowledged) return errno_code(ETIMEDOUT);
+  if (!answered) return errno_code(ETIMEDOUT);
   return {};
 }
 

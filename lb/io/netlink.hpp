@@ -42,6 +42,7 @@ class Writer {
   void attribute(std::uint16_t type, Bytes value);
   void text(std::uint16_t type, std::string_view value);  // with the closing zero
   void u8(std::uint16_t type, std::uint8_t value) { attribute(type, {&value, 1}); }
+  void u16(std::uint16_t type, std::uint16_t value);
   void u16_be(std::uint16_t type, std::uint16_t value);
   void u32(std::uint16_t type, std::uint32_t value);
   void u32_be(std::uint16_t type, std::uint32_t value);
@@ -83,9 +84,11 @@ struct Attribute {
   Bytes value;
 
   std::optional<std::uint8_t> u8() const noexcept;
+  std::optional<std::uint16_t> u16() const noexcept;
   std::optional<std::uint16_t> u16_be() const noexcept;
   std::optional<std::uint32_t> u32() const noexcept;
   std::optional<std::uint32_t> u32_be() const noexcept;
+  std::optional<std::uint64_t> u64() const noexcept;
   std::optional<std::uint64_t> u64_be() const noexcept;
   std::string_view text() const noexcept;  // up to the first zero
 };
@@ -144,6 +147,7 @@ class Socket {
   /// What the kernel calls us: nlmsg_pid of the notifications we cause.
   std::uint32_t port() const noexcept { return port_; }
   std::uint32_t next_sequence() noexcept { return ++sequence_; }
+  std::uint32_t sequence() const noexcept { return sequence_; }  // the one given last
 
   Result<void> join(unsigned group);
   void leave(unsigned group);
@@ -151,6 +155,11 @@ class Socket {
   /// Sends messages, of which the last asks for NLM_F_ACK, and waits for the verdict on all.
   /// Errors: the first the kernel names; detail() then has its words, if it had any.
   Result<void> transact(Bytes messages);
+
+  /// Sends messages that stand alone, the last of which asks for NLM_F_ACK. Each that the kernel
+  /// refuses is told to `refused`, by its sequence number; the others are carried out all the same.
+  Result<void> pipeline(Bytes messages,
+                        const std::function<void(std::uint32_t, const ErrorCode&)>& refused);
 
   /// Sends a request and hands each message of the answer to `each`, to the end of the dump or
   /// the acknowledgement. Errors: interrupted if the table changed meanwhile.
@@ -161,6 +170,7 @@ class Socket {
   Result<Bytes> receive_ready();
 
   const std::string& detail() const noexcept { return detail_; }
+  void keep_detail(std::string detail) { detail_ = std::move(detail); }
 
  private:
   Socket(int fd, std::uint32_t port) noexcept : fd_{fd}, port_{port} {}

@@ -25,6 +25,7 @@ class NftDriver final : public Driver {
   Result<std::size_t> flush_udp(const UdpKeep& keep) override;
   int monitor_fd() const noexcept override;
   bool drain_monitor() override;
+  Result<std::size_t> present() override;
   Result<std::vector<std::string>> cleanup() override;
   std::string detail() const override;
 

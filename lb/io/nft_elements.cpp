@@ -242,12 +242,78 @@ std::set<SizeClass> classes_of(std::span<const Command> commands) {
 }
 
 void write_bridges(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
-                   Family family, std::span<const std::uint32_t> added,
+                   Family family, std::string_view ids, std::span<const std::uint32_t> added,
                    std::span<const std::uint32_t> removed) {
-  SetChanges changes;
-  for (const std::uint32_t i : added) changes.added.push_back({Fields{}.host(i).host(i), {}});
-  for (const std::uint32_t i : removed) changes.removed.push_back(Fields{}.host(i).host(i));
-  write_changes(out, socket, {table, family, std::string{kBridgesSet}}, changes);
+  SetChanges pairs;
+  SetChanges numbers;
+  for (const std::uint32_t i : added) {
+    pairs.added.push_back({Fields{}.host(i).host(i), {}});
+    numbers.added.push_back({Fields{}.host(i), Fields{}.host(i)});
+  }
+  for (const std::uint32_t i : removed) {
+    pairs.removed.push_back(Fields{}.host(i).host(i));
+    numbers.removed.push_back(Fields{}.host(i));
+  }
+  write_changes(out, socket, {table, family, std::string{kBridgesSet}}, pairs);
+  if (!ids.empty()) write_changes(out, socket, {table, family, std::string{ids}}, numbers);
+}
+
+void write_vips(netlink::Writer& out, netlink::Socket& socket, std::string_view table, Set set,
+                const KeyChanges& changes) {
+  Changes sorted;
+  const auto in = [&](const Vip& vip) -> SetChanges& {
+    return sorted.of(vip.endpoint.address.family(), vip.protocol, set);
+  };
+  for (const Vip& vip : changes.removed) in(vip).removed.push_back(Fields{}.endpoint(vip.endpoint));
+  for (const Vip& vip : changes.added) {
+    in(vip).added.push_back({Fields{}.endpoint(vip.endpoint), std::nullopt});
+  }
+  for (const Family family : Changes::kFamilies) {
+    for (const Protocol protocol : Changes::kProtocols) {
+      write_changes(out, socket, {table, family, set_name(set, protocol)},
+                    sorted.of(family, protocol, set));
+    }
+  }
+}
+
+void write_addresses(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
+                     std::string_view set, std::span<const IpAddress> added,
+                     std::span<const IpAddress> removed) {
+  Changes sorted;
+  const auto in = [&](const IpAddress& address) -> SetChanges& {
+    return sorted.hairpin(address.family());
+  };
+  for (const IpAddress& address : removed) in(address).removed.push_back(Fields{}.address(address));
+  for (const IpAddress& address : added) {
+    in(address).added.push_back({Fields{}.address(address), std::nullopt});
+  }
+  for (const Family family : Changes::kFamilies) {
+    write_changes(out, socket, {table, family, std::string{set}}, sorted.hairpin(family));
+  }
+}
+
+bool read_vips(const netlink::Message& message, Family family, Protocol protocol,
+               std::set<Vip>& vips) {
+  bool good = true;
+  each_element(message, [&](netlink::Bytes element) {
+    netlink::Bytes key = data_of(element, NFTA_SET_ELEM_KEY);
+    const auto endpoint = read_endpoint(key, family);
+    if (endpoint) vips.insert({protocol, *endpoint});
+    good = good && endpoint.has_value();
+  });
+  return good;
+}
+
+bool read_addresses(const netlink::Message& message, Family family,
+                    std::set<IpAddress>& addresses) {
+  bool good = true;
+  each_element(message, [&](netlink::Bytes element) {
+    netlink::Bytes key = data_of(element, NFTA_SET_ELEM_KEY);
+    const auto address = read_address(key, family);
+    if (address) addresses.insert(*address);
+    good = good && address.has_value();
+  });
+  return good;
 }
 
 bool ElementReader::take_slot(netlink::Bytes element, const Vip& vip, netlink::Bytes rest) {

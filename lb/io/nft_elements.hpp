@@ -10,6 +10,7 @@
 #include "lb/core/plan.hpp"
 #include "lb/io/driver.hpp"
 #include "lb/io/netlink.hpp"
+#include "lb/io/nft_schema.hpp"
 
 /// Commands as elements of our maps, and elements read back.
 ///
@@ -26,10 +27,28 @@ void write_commands(netlink::Writer& out, netlink::Socket& socket, std::string_v
 /// The size classes that `commands` let Vips use.
 std::set<SizeClass> classes_of(std::span<const Command> commands);
 
-/// Appends the messages that put `interfaces`, bridges by index, in and out of the bridges set.
+/// Appends the messages that put bridges, by index, in and out of the bridges set, and of the map
+/// `ids` (ipvs_guard.hpp) if it has a name.
 void write_bridges(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
-                   Family family, std::span<const std::uint32_t> added,
+                   Family family, std::string_view ids, std::span<const std::uint32_t> added,
                    std::span<const std::uint32_t> removed);
+
+/// Changes of sets whose elements are Vips or addresses and have no value.
+struct KeyChanges {
+  std::vector<Vip> added;
+  std::vector<Vip> removed;
+};
+/// Appends the messages for one kind of set of both protocols and families.
+void write_vips(netlink::Writer& out, netlink::Socket& socket, std::string_view table, Set set,
+                const KeyChanges& changes);
+void write_addresses(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
+                     std::string_view set, std::span<const IpAddress> added,
+                     std::span<const IpAddress> removed);
+
+/// Each takes one message of the dump of such a set. False: an element is none of ours.
+bool read_vips(const netlink::Message& message, Family family, Protocol protocol,
+               std::set<Vip>& vips);
+bool read_addresses(const netlink::Message& message, Family family, std::set<IpAddress>& addresses);
 
 /// Gathers the dumps of our sets, element by element, in whatever order the kernel has them.
 class ElementReader {

@@ -9,6 +9,7 @@
 #include "lb/core/plan.hpp"
 #include "lb/io/driver.hpp"
 #include "lb/io/netlink.hpp"
+#include "lb/io/nft_rules.hpp"
 
 /// The shape of our nf_tables tables, one for each family; lb/README.md shows it as `nft` prints
 /// it. Written over netlink as a whole, because nft(8) would fill the timeout policy with
@@ -28,8 +29,6 @@ inline constexpr std::string_view kBridgesSet = "bridges";
 std::uint32_t class_id(const Selector& selector) noexcept;
 std::optional<Selector> selector_of(std::uint32_t class_id) noexcept;
 
-std::uint8_t nf_family(Family family) noexcept;
-
 struct SchemaOptions {
   std::string table;
   Family family = Family::v4;
@@ -40,12 +39,6 @@ struct SchemaOptions {
 
 /// The table's comment. Says which schema it has, so that another one is recognised.
 std::string schema_comment(const SchemaOptions& options);
-
-/// What a table of this schema holds, to find out whether somebody has changed it.
-struct SchemaCounts {
-  std::uint32_t objects = 0;  // chains, sets and stateful objects: NFTA_TABLE_USE
-  std::uint32_t rules = 0;
-};
 
 /// What one size class adds.
 inline constexpr SchemaCounts kClassCounts{.objects = 1, .rules = 2};
@@ -59,11 +52,5 @@ SchemaCounts write_schema(netlink::Writer& out, netlink::Socket& socket,
 /// the first Vip needs it; all of them at once would take 40 ms and fill 3,000 lines of listing.
 SchemaCounts write_class(netlink::Writer& out, netlink::Socket& socket,
                          const SchemaOptions& options, const SizeClass& size_class);
-
-/// Message headers of nf_tables and its batches.
-void begin(netlink::Writer& out, std::uint16_t message, std::uint16_t flags, std::uint32_t sequence,
-           std::uint8_t family);
-void begin_batch(netlink::Writer& out, std::uint32_t sequence);
-void end_batch(netlink::Writer& out, std::uint32_t sequence);
 
 }  // namespace muster::lb::nft

@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "lb/core/weights.hpp"
+
 namespace muster::lb {
 namespace {
 
@@ -64,7 +66,7 @@ std::size_t Programmer::adopt(KernelState state) {
     } else if (only_now) {
       different.insert((now++)->first);
     } else {
-      if (old->second != now->second) different.insert(now->first);
+      if (!same_shares(old->second, now->second)) different.insert(now->first);
       ++old;
       ++now;
     }

@@ -53,6 +53,8 @@ class Programmer {
   bool knows_kernel() const noexcept { return knows_; }
   /// The table in the kernel is ours, and of this schema.
   bool serving() const noexcept { return knows_ && schema_ == KernelState::Schema::current; }
+  /// The cluster's first whole state has come: what it does not name may be pruned.
+  bool complete() const noexcept { return complete_; }
   /// Stops believing the record.
   void distrust() noexcept { knows_ = false; }
   /// Gives quarantined Vips another chance.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdlib>
 #include <future>
 #include <memory>
 #include <string>
@@ -15,7 +16,7 @@
 
 #include "base/io/task_group.hpp"
 #include "lb/io/balancer.hpp"
-#include "lb/io/nft_driver.hpp"
+#include "lb/io/driver_choice.hpp"
 #include "tests/support/lb_samples.hpp"
 #include "tests/support/netns.hpp"
 #include "tests/support/sockets.hpp"
@@ -23,6 +24,27 @@
 namespace muster::lb {
 
 using namespace testing;
+
+/// The driver whose turn it is: nft, or what MUSTER_LB_DRIVER says. The same list runs for each.
+inline std::string driver_name() {
+  const char* name = std::getenv("MUSTER_LB_DRIVER");
+  return name != nullptr ? name : "nft";
+}
+inline bool on_ipvs() {
+  return driver_name() == "ipvs";
+}
+inline std::unique_ptr<Driver> new_driver(const std::string& name = driver_name()) {
+  auto driver = make_driver(name);
+  REQUIRE(driver.has_value());
+  return *std::move(driver);
+}
+/// The name of its tables, and what lists its routes to the ranges.
+inline std::string our_table() {
+  return on_ipvs() ? "muster_ipvs" : "muster";
+}
+inline std::string our_routes(const std::string& family = "") {
+  return "ip " + family + " route show " + (on_ipvs() ? "table local proto 110" : "proto 109");
+}
 
 /// A client (as a container would be: its traffic is forwarded), a node, and a machine with four
 /// backend addresses behind it. Nobody has a route to the Vip range but the client, to the node;
@@ -54,13 +76,14 @@ struct Topology {
 /// A Balancer with its control thread, inside a namespace.
 class Node {
  public:
-  explicit Node(const Netns& netns, BalancerOptions options = {}) {
+  explicit Node(const Netns& netns, BalancerOptions options = {},
+                std::string driver = driver_name()) {
     std::promise<std::string> started;
     auto outcome = started.get_future();
-    thread_ = std::thread{[this, &netns, &started, options] {
+    thread_ = std::thread{[this, &netns, &started, options, driver] {
       netns.enter();
-      balancer_ = std::make_unique<Balancer>(context_.get_executor(), std::make_unique<NftDriver>(),
-                                             options, registry_);
+      balancer_ = std::make_unique<Balancer>(context_.get_executor(), new_driver(driver), options,
+                                             registry_);
       const auto done = balancer_->start();
       started.set_value(done ? "" : done.error().message() + ": " + balancer_->status().last_error);
       if (!done) return;
@@ -151,3 +174,12 @@ bool eventually(Done done) {
 }
 
 }  // namespace muster::lb
+
+/// Leaves a test case of what the driver whose turn it is cannot do: docs/data-plane.md names each.
+#define MUSTER_EXCEPT_IPVS(what)                 \
+  do {                                           \
+    if (::muster::lb::on_ipvs()) {               \
+      MESSAGE("an exception of ipvs: " << what); \
+      return;                                    \
+    }                                            \
+  } while (false)

@@ -52,13 +52,20 @@ std::string ruleset(const Netns& netns) {
       "for f in -4 -6; do ip $f route show table all; done | grep -v 'proto kernel' | sort");
 }
 
-TEST_CASE("the nft driver keeps the drivers' contract") {
+DriverConfig both_ranges() {
+  DriverConfig config;
+  config.range_v4 = Prefix::parse("11.0.0.0/8");
+  config.range_v6 = Prefix::parse("fd01:c::/64");
+  return config;
+}
+
+TEST_CASE("the driver keeps the drivers' contract") {
   MUSTER_NEEDS_NETNS();
   const Netns netns;
   netns.run([] {
-    NftDriver driver;
-    const auto opened = driver.open(
-        {.range_v4 = Prefix::parse("11.0.0.0/8"), .range_v6 = Prefix::parse("fd01:c::/64")});
+    const auto held = new_driver();
+    Driver& driver = *held;
+    const auto opened = driver.open(both_ranges());
     REQUIRE_MESSAGE(opened.has_value(), opened.error().message() << ": " << driver.detail());
     MESSAGE("syn failover: " << opened->syn_failover << " " << opened->syn_failover_missing);
     DriverContract{driver}.run();
@@ -164,16 +171,33 @@ TEST_CASE("a foreign flush, a deleted table, chain, element or route is mended a
   const auto server = net.serve("10.2.0.1:8080");
   Node node{net.node};
   node.add(backend(1));
-  const auto state = [&] { return net.node.shell("nft -s list ruleset; ip route show proto 109"); };
+  const auto state = [&] { return net.node.shell("nft -s list ruleset; " + our_routes()); };
   const std::string right = state();
-  for (const char* harm :
-       {"nft flush ruleset", "nft delete table ip muster", "nft delete table ip6 muster",
-        "nft flush chain ip muster services", "nft add rule ip muster guard drop",
-        "nft delete element ip muster vips_tcp '{ 11.0.0.1 . 80 }'",
-        "nft add element ip muster refused_tcp '{ 10.3.3.3 . 80 }'",
-        "nft add element ip muster vips_tcp '{ 10.3.3.3 . 80 : 0:ffff }'",
-        "nft flush map ip muster slots_tcp", "ip route del 11.0.0.0/8 proto 109",
-        "ip route add 11.3.0.0/16 dev lo proto 109"}) {
+  const std::vector<std::string> by_nft{
+      "nft flush ruleset",
+      "nft delete table ip muster",
+      "nft delete table ip6 muster",
+      "nft flush chain ip muster services",
+      "nft add rule ip muster guard drop",
+      "nft delete element ip muster vips_tcp '{ 11.0.0.1 . 80 }'",
+      "nft add element ip muster refused_tcp '{ 10.3.3.3 . 80 }'",
+      "nft add element ip muster vips_tcp '{ 10.3.3.3 . 80 : 0:ffff }'",
+      "nft flush map ip muster slots_tcp",
+      "ip route del 11.0.0.0/8 proto 109",
+      "ip route add 11.3.0.0/16 dev lo proto 109"};
+  const std::vector<std::string> by_ipvs{
+      "nft flush ruleset",
+      "nft delete table ip muster_ipvs",
+      "nft delete table ip6 muster_ipvs",
+      "nft flush chain ip muster_ipvs unserved",
+      "nft add rule ip muster_ipvs refused drop",
+      "nft delete element ip muster_ipvs vips_tcp '{ 11.0.0.1 . 80 }'",
+      "nft add element ip muster_ipvs refused_tcp '{ 10.3.3.3 . 80 }'",
+      "nft add element ip muster_ipvs addresses '{ 10.3.3.3 }'",
+      "ipvsadm -C; nft delete table ip muster_ipvs",
+      "ip route del local 11.0.0.0/8 table local proto 110",
+      "ip route add local 11.3.0.0/16 dev lo proto 110"};
+  for (const std::string& harm : on_ipvs() ? by_ipvs : by_nft) {
     CAPTURE(harm);
     net.node.shell(harm);
     const auto began = std::chrono::steady_clock::now();
@@ -217,9 +241,13 @@ TEST_CASE("an older schema is replaced without a failed connection") {
   Load load{net.client, at("11.0.0.1:80")};
   Node node{net.node};
   CHECK(eventually([&] { return load.good() > 20; }));
-  CHECK(net.node.shell("nft list table ip muster").find("range 11.0.0.0/16") != std::string::npos);
+  const auto has = [&](const std::string& range) {
+    const std::string table = net.node.shell("nft list table ip " + our_table());
+    return table.find((on_ipvs() ? "schema_1_" : "range ") + range) != std::string::npos;
+  };
+  CHECK(has("11.0.0.0/16"));
   node.add(backend(1));
-  CHECK(net.node.shell("nft list table ip muster").find("range 11.0.0.0/8") != std::string::npos);
+  CHECK(has("11.0.0.0/8"));
   const long good = load.good();
   CHECK(eventually([&] { return load.good() > good + 20; }));
   load.stop();
@@ -259,9 +287,13 @@ TEST_CASE("cleanup removes all that is ours and nothing else") {
   net.node.run([] {
     const auto removed = cleanup();
     REQUIRE(removed.has_value());
-    CHECK(*removed == std::vector<std::string>{
-                          "route 11.0.0.0/8 (protocol 109)", "route fd01:c::/64 (protocol 109)",
-                          "nftables table ip muster", "nftables table ip6 muster"});
+    const std::string mark = on_ipvs() ? "110" : "109";
+    std::vector<std::string> expected{"route 11.0.0.0/8 (protocol " + mark + ")",
+                                      "route fd01:c::/64 (protocol " + mark + ")"};
+    if (on_ipvs()) expected.emplace_back("IPVS services: 2");
+    expected.push_back("nftables table ip " + our_table());
+    expected.push_back("nftables table ip6 " + our_table());
+    CHECK(*removed == expected);
     CHECK(cleanup()->empty());
   });
   CHECK(ruleset(net.node) == before);
@@ -274,8 +306,7 @@ TEST_CASE("without the privilege starting says which one is missing") {
   REQUIRE(child >= 0);
   if (child == 0) {
     if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(3);
-    NftDriver driver;
-    const auto opened = driver.open({.range_v4 = Prefix::parse("11.0.0.0/8"), .range_v6 = {}});
+    const auto opened = new_driver()->open(both_ranges());
     ::_exit(!opened && opened.error() == Errc::not_permitted ? 0 : 1);
   }
   int status = 0;

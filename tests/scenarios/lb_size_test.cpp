@@ -39,8 +39,11 @@ TEST_CASE("ten thousand VIPs with four backends are programmed, read back and ch
   MUSTER_NEEDS_NETNS();
   const Netns netns;
   netns.run([] {
-    NftDriver driver;
-    REQUIRE(driver.open({.range_v4 = Prefix::parse("11.0.0.0/8"), .range_v6 = {}}).has_value());
+    const auto held = new_driver();
+    Driver& driver = *held;
+    DriverConfig config;
+    config.range_v4 = Prefix::parse("11.0.0.0/8");
+    REQUIRE(driver.open(config).has_value());
     Programmer programmer{driver, Policy::random};
     ClusterDelta delta;
     delta.complete = true;

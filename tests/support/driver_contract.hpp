@@ -1,7 +1,10 @@
 #pragma once
 
+#include <algorithm>
+
 #include <doctest/doctest.h>
 
+#include "lb/core/weights.hpp"
 #include "lb/io/driver.hpp"
 #include "lb/io/programmer.hpp"
 #include "tests/support/lb_samples.hpp"
@@ -35,6 +38,14 @@ class DriverContract {
     return *std::move(state);
   }
 
+  /// The order of slots is a driver's own business.
+  static bool same(const lb::AppliedTable& left, const lb::AppliedTable& right) {
+    return std::equal(left.begin(), left.end(), right.begin(), right.end(),
+                      [](const auto& a, const auto& b) {
+                        return a.first == b.first && lb::same_shares(a.second, b.second);
+                      });
+  }
+
   void starts_absent() {
     CHECK(read().schema == Schema::absent);
     CHECK_FALSE(driver_.apply({.commands = {lb::PutRefusal{tcp("10.1.1.1:1")}}}).has_value());
@@ -61,7 +72,7 @@ class DriverContract {
     for (const auto& command : commands) REQUIRE(lb::apply(command, expected));
     const auto state = read();
     CHECK(state.schema == Schema::current);
-    CHECK(state.vips == expected);
+    CHECK(same(state.vips, expected));
     CHECK(state.hairpin == std::set{ip("172.17.0.2"), ip("fd00::2")});
   }
 
@@ -74,7 +85,7 @@ class DriverContract {
                     .has_value());
     const auto after = read();
     CHECK(after.schema == Schema::current);
-    CHECK(after.vips == before.vips);
+    CHECK(same(after.vips, before.vips));
   }
 
   void refuses_what_does_not_fit() {
@@ -111,7 +122,7 @@ class DriverContract {
       for (const auto& command : plan.prune) REQUIRE(lb::apply(command, expected));
       if (expected.contains(vip) && expected[vip].empty()) expected.erase(vip);
     });
-    CHECK(read().vips == expected);
+    CHECK(same(read().vips, expected));
     CHECK(read().schema == Schema::current);
   }
 

@@ -60,7 +60,8 @@ class FakeDriver final : public lb::Driver {
   explicit FakeDriver(FakeKernel& kernel) : kernel_{kernel} {}
 
   Result<lb::Capabilities> open(const lb::DriverConfig&) override {
-    return lb::Capabilities{.driver = "fake", .syn_failover = true, .syn_failover_missing = {}};
+    return lb::Capabilities{
+        .driver = "fake", .syn_failover = true, .syn_failover_missing = {}, .passed_over = {}};
   }
 
   Result<lb::KernelState> read() override {
@@ -110,6 +111,11 @@ class FakeDriver final : public lb::Driver {
   bool drain_monitor() override {
     eventfd_t count = 0;
     return ::eventfd_read(kernel_.news(), &count) == 0;
+  }
+
+  Result<std::size_t> present() override {
+    const std::scoped_lock lock{kernel_.mutex};
+    return std::size_t{kernel_.state.schema != lb::KernelState::Schema::absent ? 1U : 0U};
   }
 
   Result<std::vector<std::string>> cleanup() override {

@@ -228,6 +228,23 @@ TEST_CASE("what slots count is summed for each backend, whatever happens to the 
   CHECK(counter.update(state)->at(vip) == std::map<Endpoint, std::uint64_t>{{b, 24}});
 }
 
+TEST_CASE("connections counted by backend add up over removal and return") {
+  ConnectionCounter counter;
+  const Vip vip = tcp("11.0.0.1:80");
+  const auto seen = [&](std::map<Endpoint, std::uint64_t> counts) {
+    KernelState state;
+    state.vips[vip].slots = {at("10.0.0.1:1")};
+    if (!counts.empty()) state.backend_connections[vip] = std::move(counts);
+    return counter.update(state)->at(vip);
+  };
+  CHECK(seen({{at("10.0.0.1:1"), 5}}).at(at("10.0.0.1:1")) == 5);
+  // Somebody ahead of it in the order changes nothing.
+  CHECK(seen({{at("10.0.0.0:1"), 2}, {at("10.0.0.1:1"), 9}}) ==
+        std::map<Endpoint, std::uint64_t>{{at("10.0.0.0:1"), 2}, {at("10.0.0.1:1"), 9}});
+  // Its counter began anew: removed and added between two readings.
+  CHECK(seen({{at("10.0.0.1:1"), 3}}).at(at("10.0.0.1:1")) == 12);
+}
+
 TEST_CASE("connection series end at a bound, and the rest is one series") {
   auto totals = std::make_shared<ConnectionTotals>();
   for (int i = 0; i < 3000; ++i) {

@@ -1,0 +1,68 @@
+#include "lb/io/driver.hpp"
+
+#include <charconv>
+#include <system_error>
+
+namespace muster::lb {
+namespace {
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wnon-virtual-dtor"  // nobody deletes a category; Boost's has none
+class Category final : public boost::system::error_category {
+ public:
+  const char* name() const noexcept override { return "muster.lb"; }
+  std::string message(int code) const override {
+    switch (static_cast<Errc>(code)) {
+      case Errc::not_permitted:
+        return "programming the kernel's load balancing needs the capability CAP_NET_ADMIN";
+      case Errc::no_nftables:
+        return "this kernel has no nf_tables; load or enable CONFIG_NF_TABLES (Linux 5.10 or "
+               "later for driver nft, 4.19 for ipvs)";
+      case Errc::no_ipvs:
+        return "this kernel has no IPVS; load or enable CONFIG_IP_VS (modprobe ip_vs), or choose "
+               "driver nft";
+      case Errc::missing_feature:
+        return "this kernel lacks something the load balancer needs (nft_nat, nft_masq, "
+               "nft_reject, nft_ct; for driver nft also nft_numgen and Linux 5.10)";
+      case Errc::bad_range:
+        return "a VIP range must be address/length, such as 11.0.0.0/8";
+      case Errc::no_scheduler:
+        return "this kernel has no such IPVS scheduler; see status for its name";
+      case Errc::bad_driver:
+        return "a driver is auto, ipvs or nft";
+    }
+    return "unknown load balancer error";
+  }
+};
+#pragma GCC diagnostic pop
+
+}  // namespace
+
+const boost::system::error_category& error_category() noexcept {
+  static const Category category;
+  return category;
+}
+
+std::optional<Prefix> Prefix::parse(std::string_view text) {
+  const std::size_t slash = text.find('/');
+  if (slash == std::string_view::npos) return std::nullopt;
+  const auto address = IpAddress::parse(text.substr(0, slash));
+  const std::string_view digits = text.substr(slash + 1);
+  unsigned length = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), length);
+  const bool whole = error == std::errc{} && end == digits.data() + digits.size();
+  // Length 0 would make us the guard of the whole internet.
+  if (!address || !whole || length == 0 || length > address->octets().size() * 8) {
+    return std::nullopt;
+  }
+  for (unsigned bit = length; bit < address->octets().size() * 8; ++bit) {
+    if ((address->octets()[bit / 8] & (0x80U >> (bit % 8))) != 0) return std::nullopt;
+  }
+  return Prefix{*address, static_cast<std::uint8_t>(length)};
+}
+
+std::string Prefix::to_string() const {
+  return address.to_string() + "/" + std::to_string(length);
+}
+
+}  // namespace muster::lb

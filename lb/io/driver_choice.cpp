@@ -1,0 +1,121 @@
+#include "lb/io/driver_choice.hpp"
+
+#include <optional>
+#include <utility>
+
+#include "lb/io/ipvs_driver.hpp"
+#include "lb/io/nft_driver.hpp"
+
+namespace muster::lb {
+namespace {
+
+std::unique_ptr<Driver> make(std::string_view name, const std::string& table) {
+  if (name == "ipvs") return std::make_unique<IpvsDriver>(table);
+  return std::make_unique<NftDriver>(table);
+}
+std::string_view other_than(std::string_view name) {
+  return name == "ipvs" ? "nft" : "ipvs";
+}
+
+/// A driver, and the one that was before it.
+class Succession final : public Driver {
+ public:
+  Succession(std::string_view name, std::string table)
+      : name_{name}, table_{std::move(table)}, driver_{make(first_choice(), table_)} {}
+
+  Result<Capabilities> open(const DriverConfig& config) override {
+    drain_ = config.drain;
+    table_ = config.table;
+    std::string passed_over;
+    auto opened = driver_->open(config);
+    if (!opened && name_ == "auto" && opened.error() != Errc::not_permitted &&
+        opened.error() != Errc::bad_range) {
+      passed_over = "ipvs: " + opened.error().message();
+      if (!driver_->detail().empty()) passed_over += " (" + driver_->detail() + ")";
+      driver_ = make("nft", table_);
+      opened = driver_->open(config);
+    }
+    if (!opened) return opened;
+    opened->passed_over = std::move(passed_over);
+    other_ = make(other_than(opened->driver), table_);
+    const auto there = other_->present();
+    if (there && *there == 0) other_.reset();
+    other_serves_ = other_ != nullptr;
+    return opened;
+  }
+
+  /// With the other one still serving, an empty table of ours must not come between: it would
+  /// refuse what it does not know yet. As "another schema" it waits for the whole state.
+  Result<KernelState> read() override {
+    auto state = driver_->read();
+    if (state && state->schema == KernelState::Schema::absent && other_serves_) {
+      state->schema = KernelState::Schema::other;
+    }
+    return state;
+  }
+
+  void adopt(const KernelState& state) override { driver_->adopt(state); }
+  Result<void> apply(const Transaction& transaction) override {
+    return driver_->apply(transaction);
+  }
+  Result<std::size_t> publish_routes(const RouteSources& sources) override {
+    return driver_->publish_routes(sources);
+  }
+  RouteSources find_sources() override { return driver_->find_sources(); }
+  Result<std::size_t> flush_udp(const UdpKeep& keep) override { return driver_->flush_udp(keep); }
+  int monitor_fd() const noexcept override { return driver_->monitor_fd(); }
+  bool drain_monitor() override { return driver_->drain_monitor(); }
+
+  Result<std::size_t> retire_others() override {
+    if (!other_) return std::size_t{0};
+    const auto held = other_->held_connections();
+    if (!held) return held.error();
+    if (!retiring_since_) retiring_since_ = Clock::now();
+    if (*held > 0 && Clock::now() - *retiring_since_ < drain_) return std::size_t{0};
+    const auto removed = other_->cleanup();
+    if (!removed) return removed.error();
+    other_serves_ = false;
+    other_.reset();
+    return removed->size();
+  }
+
+  Result<std::size_t> present() override { return driver_->present(); }
+  Result<std::size_t> held_connections() override { return driver_->held_connections(); }
+
+  Result<std::vector<std::string>> cleanup() override {
+    std::vector<std::string> all;
+    for (const std::string_view name : {"nft", "ipvs"}) {
+      const auto removed = make(name, table_)->cleanup();
+      if (!removed) return removed.error();
+      all.insert(all.end(), removed->begin(), removed->end());
+    }
+    return all;
+  }
+
+  std::string detail() const override { return driver_->detail(); }
+
+ private:
+  std::string_view first_choice() const { return name_ == "nft" ? "nft" : "ipvs"; }
+
+  std::string name_;
+  std::string table_;
+  std::unique_ptr<Driver> driver_;
+  // Only open() and the thread of read() touch these.
+  std::unique_ptr<Driver> other_;  // null: there is nothing of it
+  bool other_serves_ = false;
+  std::optional<TimePoint> retiring_since_;
+  Duration drain_{};
+};
+
+}  // namespace
+
+bool is_driver_name(std::string_view name) noexcept {
+  return name == "auto" || name == "ipvs" || name == "nft";
+}
+
+Result<std::unique_ptr<Driver>> make_driver(std::string_view name, const std::string& table) {
+  if (!is_driver_name(name)) return Errc::bad_driver;
+  return std::unique_ptr<Driver>{std::make_unique<Succession>(name, table)};
+}
+
+}  // namespace muster::lb
