@@ -15,7 +15,12 @@ Task web(int number, TaskState state, Health health) {
   task.name = "web";
   task.state = state;
   task.health = health;
-  TaskPort port{.name = "http", .protocol = "tcp", .number = *Port::from(31000)};
+  TaskPort port{.name = "http",
+                .protocol = "tcp",
+                .number = *Port::from(31000),
+                .container_port = {},
+                .endpoints = {},
+                .vips = {}};
   port.endpoints = {*Endpoint::parse("10.0.0." + std::to_string(1 + number % 200) + ":31000")};
   port.vips = {{VipName{"web.marathon"}, *Port::from(80), Protocol::tcp}};
   task.ports = {port};
