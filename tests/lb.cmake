@@ -14,3 +14,22 @@ add_executable(lb_scenarios scenarios/lb_driver_test.cpp scenarios/lb_life_test.
 target_link_libraries(lb_scenarios PRIVATE muster_test_main muster_options muster_test_netns muster::lb::io)
 doctest_discover_tests(lb_scenarios
   PROPERTIES LABELS scenario TIMEOUT 300 SKIP_REGULAR_EXPRESSION "SKIPPED: ")
+
+# The same list under a kernel that has IPVS, once for each driver. In a sanitized build, which a
+# virtual machine without hardware support runs slowly, only what tells most; elsewhere all of it.
+set(vm_list -tce=*ten*thousand*)
+set(vm_seconds 1500)
+if(MUSTER_SANITIZE)
+  set(vm_list "-tc=*contract*,a*forwarded*and*a*local*,what*has*no*backend*,udp*and*IPv6*,from*one*driver*")
+  set(vm_seconds 280)
+endif()
+foreach(driver ipvs nft)
+  add_test(NAME "vm: scenarios of the load balancer on ${driver}"
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vm/run -t ${vm_seconds}
+      "MUSTER_LB_DRIVER=${driver} exec '$<TARGET_FILE:lb_scenarios>' -nc '${vm_list}'")
+  set_tests_properties("vm: scenarios of the load balancer on ${driver}" PROPERTIES
+    LABELS vm TIMEOUT 1600 SKIP_REGULAR_EXPRESSION "^SKIPPED: ")
+  if(MUSTER_SANITIZE)
+    break()
+  endif()
+endforeach()

@@ -318,7 +318,8 @@ TEST_CASE("a udp client that keeps its socket is moved off a backend that left")
   CHECK(ask(client) == "10.2.0.1:53");  // a flow stays where it is while it can
   node.remove(first);
   CHECK(eventually([&] { return ask(client) == "10.2.0.2:53"; }));
-  CHECK(node.metric("muster_lb_udp_flows_flushed_total") >= 1);
+  // IPVS forgets the flow together with the backend.
+  if (!on_ipvs()) CHECK(node.metric("muster_lb_udp_flows_flushed_total") >= 1);
 }
 
 TEST_CASE("a udp client that was there before the VIP is served as soon as there is a backend") {
