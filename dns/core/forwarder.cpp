@@ -344,6 +344,7 @@ void Forwarder::finish(TimePoint now, Exchanges::iterator at, std::span<const st
   actions.done.push_back(at->first);
   by_key_.erase(exchange.key);
   exchanges_.erase(at);
+  if (exchanges_.empty()) timers_.clear();
 }
 
 void Forwarder::fail(TimePoint now, Exchanges::iterator at, std::uint16_t extended_error,

@@ -88,8 +88,13 @@ TEST_CASE("a reply is given until its TTL ends, and its TTL counts down") {
   const Asked query = asked("www.example");
   CHECK_FALSE(found(cache, kStart, query));
   keep(cache, kStart, query, reply_of(query, 100, 2));
-  const auto reply = found(cache, kStart + seconds{30}, asked("WWW.example", type::kA, {.id = 9}));
+  // Another client spells it in its own way, and gets it back so.
+  Asked other = asked("www.example", type::kA, {.id = 9});
+  other.message[kHeaderSize + 1] = std::byte{'W'};
+  REQUIRE(parse_query(other.message, other.query) == QueryVerdict::ok);
+  const auto reply = found(cache, kStart + seconds{30}, other);
   REQUIRE(reply.has_value());
+  CHECK(reply->question.substr(1, 3) == "Www");
   CHECK(reply->records.at(0).ttl == 70);
   CHECK(reply->data(1) == std::vector<std::string>{"192.0.2.0", "192.0.2.1"});
   CHECK_FALSE(reply->authoritative());

@@ -51,7 +51,8 @@ class Clients(unittest.TestCase):
     def run_client(self, program, *arguments):
         if shutil.which(program) is None:
             self.skipTest(f"{program} is not installed")
-        done = subprocess.run([program, "@127.0.0.1", "-p", str(self.port), *arguments],
+        done = subprocess.run([program, "@127.0.0.1", "-p", str(self.port), "+norecurse",
+                               *arguments],
                               capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         for complaint in ("Warning", "WARNING", "warning", "malformed"):
