@@ -1,13 +1,13 @@
 # bash completion of muster(1)
 _muster() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]}
-  local commands='agent check-config cleanup status vips vip trace tasks members changes records resolve resolv top'
+  local commands='agent check-config import cleanup status vips vip trace tasks members changes records resolve resolv top'
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W "$commands --help --version" -- "$current")
     return
   fi
   case $previous in
-    --config | check-config) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    --config | check-config | import) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     --address | --server | --interval | --count | --rows) return ;;
   esac
   local options='--help'

@@ -25,7 +25,7 @@ def run(*command):
 def keys_of_manual():
     table = (SOURCE / "docs/configuration.md").read_text()
     rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", table, re.M)
-    return {key for row in rows for key in re.findall(r"`([^`]+)`", row)}
+    return {key for row in rows for key in re.findall(r"`([^`…]+)`", row)}
 
 
 def keys_of_sample(text):
