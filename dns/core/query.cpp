@@ -55,8 +55,8 @@ std::size_t parse_name(std::span<const std::byte> message, Query& query) noexcep
   return at;
 }
 
-// The options of an OPT record (RFC 6891 §6.1.2). False if one is cut or a COOKIE has a length that
-// none may have (RFC 7873 §5.2.2).
+// The options of an OPT record (RFC 6891 §6.1.2). False if one is cut or a COOKIE has a length
+// that none may have (RFC 7873 §5.2.2).
 bool parse_options(std::span<const std::byte> message, std::size_t at, std::size_t end,
                    Query& query) noexcept {
   constexpr std::uint16_t kCookie = 10;

@@ -29,8 +29,8 @@ class CacheKey {
   std::size_t size_;
 };
 
-/// Replies of upstreams, kept as long as their TTLs say (RFC 1035 §7.4, 2308), and a day longer for
-/// when nobody answers (RFC 8767). Bounded in octets; what was not asked for goes first (second
+/// Replies of upstreams, kept as long as their TTLs say (RFC 1035 §7.4, 2308), and a day longer
+/// for when nobody answers (RFC 8767). Bounded in octets; what was not asked for goes first (second
 /// chance). One thread; deterministic.
 class ReplyCache {
  public:

@@ -242,19 +242,18 @@ void Relay::forget(Forwarder::ExchangeId exchange) {
   sent_.erase(found);
 }
 
+// A timer that fires too early finds nothing to do; setting one anew costs a system call, and most
+// deadlines pass unused.
 void Relay::arm() {
   const auto deadline = forwarder_.next_deadline();
-  if (!deadline || stopping_) {
-    timer_.expires_at(TimePoint::min());  // cancels, and is nobody's deadline
-    return;
-  }
-  if (timer_.expiry() == *deadline) return;
+  if (!deadline || stopping_ || (armed_ && timer_.expiry() <= *deadline)) return;
+  armed_ = true;
   timer_.expires_at(*deadline);
   timer_.async_wait([this](const ErrorCode& error) {
     if (error || stopping_) return;
+    armed_ = false;
     Forwarder::Actions actions;
     forwarder_.on_time(Clock::now(), actions);
-    timer_.expires_at(TimePoint::min());  // so that arm() sees another deadline, whatever it is
     perform(actions);
   });
 }

@@ -100,6 +100,7 @@ class Relay {
   std::size_t tcp_running_ = 0;
   std::array<std::uint16_t, 128> random_{};
   std::size_t random_left_ = 0;
+  bool armed_ = false;
   bool stopping_ = false;
   std::vector<std::byte> buffer_;  // kReceiveBatch messages of any size
   std::array<mmsghdr, kReceiveBatch> received_{};

@@ -1,6 +1,7 @@
 #include "dns/io/worker.hpp"
 
 #include <ctime>
+#include <utility>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
@@ -20,9 +21,7 @@ Worker::Worker(Options options, SnapshotCell<ZoneSnapshot>& cell, WorkerCounters
       context_{1},
       relay_{context_, std::move(options.forwarder),
              [this](Forwarder::Deliver&& made) { deliver(std::move(made)); },
-             [this] {
-               for (const auto& socket : udp_) socket->flush();
-             }},
+             [this] { flush_soon(); }},
       notifier_{context_, std::move(options.notify), std::move(options.notify_apexes)},
       tcp_{std::make_unique<TcpConnections>(*this)},
       rotation_{options.first_rotation} {}
@@ -51,6 +50,15 @@ void Worker::stop() {
     notifier_.stop();
   });
   thread_.join();
+}
+
+// After what else is ready now: answers that several upstream sockets bring leave together.
+void Worker::flush_soon() {
+  if (std::exchange(flushing_, true)) return;
+  boost::asio::post(context_, [this] {
+    flushing_ = false;
+    for (const auto& socket : udp_) socket->flush();
+  });
 }
 
 void Worker::notify() {

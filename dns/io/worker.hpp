@@ -85,6 +85,7 @@ class Worker {
 
  private:
   void deliver(Forwarder::Deliver&& deliver);
+  void flush_soon();
   bool limited(std::span<const std::byte> client, const Query& query, std::span<std::byte> out,
                Answer& made);
   void answer_forward(std::span<const std::byte> message, Transport transport,
@@ -115,6 +116,7 @@ class Worker {
   std::unordered_map<std::uint64_t, Pending> pending_;  // bounded by the forwarder's waiters
   std::uint64_t next_client_ = 1;
   std::uint32_t rotation_;
+  bool flushing_ = false;  // a flush of the sockets is posted
   std::thread thread_;
 };
 

@@ -121,8 +121,7 @@ TEST_CASE("a whole configuration is taken over, and what has no counterpart is n
   }
 }
 
-TEST_CASE(
-    "nothing is forwarded where Mesos-DNS forwarded nothing, and an empty list is the system's") {
+TEST_CASE("nothing is forwarded where Mesos-DNS did not, and an empty list is the system's") {
   const auto off = import_mesos_dns_config(R"({"masters":["a:1"],"externalon":false})");
   REQUIRE(off.has_value());
   const auto none = daemon::parse_config(off->toml, "imported");
