@@ -13,6 +13,7 @@
 #include "base/assert.hpp"
 #include "lb/io/conntrack.hpp"
 #include "lb/io/ipvs.hpp"
+#include "lb/io/ipvs_cleanup.hpp"
 #include "lb/io/ipvs_guard.hpp"
 #include "lb/io/ipvs_kernel.hpp"
 #include "lb/io/ipvs_plan.hpp"
@@ -44,9 +45,7 @@ class IpvsDriver::Impl {
   Result<void> apply(const Transaction& transaction);
   Result<std::size_t> publish_routes(const RouteSources& sources);
   RouteSources find_sources();
-  Result<std::size_t> present() const;
-  Result<std::size_t> held_connections() const;
-  Result<std::vector<std::string>> cleanup();
+  const ipvs::Layout& layout() const noexcept { return layout_; }
 
   std::optional<Monitor> monitor;
   std::string detail;
@@ -491,76 +490,6 @@ RouteSources IpvsDriver::Impl::find_sources() {
   return found;
 }
 
-Result<std::size_t> IpvsDriver::Impl::present() const {
-  auto nft = netlink::Socket::open(NETLINK_NETFILTER);
-  if (!nft) return nft.error();
-  std::size_t count = 0;
-  for (const Family family : kFamilies) {
-    const auto table = nft::read_table(*nft, family, layout_.table);
-    if (table && table->there) ++count;
-  }
-  auto socket = netlink::Socket::open(NETLINK_ROUTE);
-  if (!socket) return socket.error();
-  const auto found = routes::ours(*socket, routes::kIpvs);
-  if (!found) return found.error();
-  return count + found->size();
-}
-
-Result<std::size_t> IpvsDriver::Impl::held_connections() const {
-  const auto known = ipvs::read_kernel(layout_, {});
-  if (!known && known.error() == Errc::no_ipvs) return std::size_t{0};
-  if (!known) return known.error();
-  return static_cast<std::size_t>(known->open);
-}
-
-Result<std::vector<std::string>> IpvsDriver::Impl::cleanup() {
-  std::vector<std::string> removed;
-  if (const auto there = present(); !there) {
-    return there.error();
-  } else if (*there == 0) {
-    return removed;
-  }
-  const auto known = ipvs::read_kernel(layout_, {});
-  if (!known && known.error() != Errc::no_ipvs) return known.error();
-  auto route_socket = netlink::Socket::open(NETLINK_ROUTE);
-  if (!route_socket) return route_socket.error();
-  const auto found = routes::ours(*route_socket, routes::kIpvs);
-  if (!found) return found.error();
-  const auto gone = routes::publish(*route_socket, routes::kIpvs, {});
-  if (!gone && gone.error().value() == EPERM) return Errc::not_permitted;
-  if (!gone) return gone.error();
-  for (const auto& route : *found) {
-    removed.push_back("route " + route.destination.to_string() + " (protocol " +
-                      std::to_string(routes::kIpvs) + ")");
-  }
-  if (known && !known->services.empty()) {
-    auto link = ipvs::Link::open();
-    if (!link) return link.error();
-    std::vector<Change> changes;
-    for (const auto& [vip, kept] : known->services) {
-      changes.push_back({.kind = Kind::drop_service, .vip = vip});
-    }
-    if (const auto done = link->commit(changes); !done) return done.error();
-    removed.push_back("IPVS services: " + std::to_string(changes.size()));
-  }
-  auto nft = netlink::Socket::open(NETLINK_NETFILTER);
-  if (!nft) return nft.error();
-  for (const Family family : kFamilies) {
-    const auto table = nft::read_table(*nft, family, layout_.table);
-    if (!table) return table.error();
-    if (!table->there) continue;
-    netlink::Writer out;
-    nft::begin_batch(out, nft->next_sequence());
-    nft::write_removal(out, *nft, layout_.table, family);
-    const auto done = nft::commit(*nft, out);
-    if (!done && done.error().value() == EPERM) return Errc::not_permitted;
-    if (!done) return done.error();
-    removed.push_back(std::string{"nftables table "} + (family == Family::v4 ? "ip " : "ip6 ") +
-                      layout_.table);
-  }
-  return removed;
-}
-
 IpvsDriver::IpvsDriver(const std::string& table) : impl_{std::make_unique<Impl>(table)} {}
 IpvsDriver::~IpvsDriver() = default;
 
@@ -592,13 +521,13 @@ bool IpvsDriver::drain_monitor() {
   return impl_->monitor && impl_->monitor->drain();
 }
 Result<std::size_t> IpvsDriver::present() {
-  return impl_->present();
+  return ipvs::present(impl_->layout());
 }
 Result<std::size_t> IpvsDriver::held_connections() {
-  return impl_->held_connections();
+  return ipvs::held_connections(impl_->layout());
 }
 Result<std::vector<std::string>> IpvsDriver::cleanup() {
-  return impl_->cleanup();
+  return ipvs::cleanup(impl_->layout());
 }
 std::string IpvsDriver::detail() const {
   return impl_->detail;
