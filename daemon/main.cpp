@@ -30,8 +30,8 @@ int run_agent(const std::string& path) {
 
 int check_config(const std::string& path) {
   daemon::Config config = daemon::load_config(path);
-  config.state.directory
-      .clear();  // else this node's identity would be made, or its epoch moved, by root
+  // Only reads: else this node's identity would be made, or its epoch moved, by root.
+  config.state.directory.clear();
   const daemon::Daemon never_run{std::move(config)};
   std::printf("%s: good\n", path.c_str());
   return 0;
