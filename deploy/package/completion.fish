@@ -1,7 +1,7 @@
 # fish completion of muster(1)
-set -l commands agent check-config import cleanup status vips vip trace tasks members changes records resolve resolv top
+set -l commands agent check check-config import cleanup status vips vip trace tasks members changes records resolve resolv top
 complete -c muster -f -n "not __fish_seen_subcommand_from $commands" -a "$commands"
-complete -c muster -n "__fish_seen_subcommand_from agent" -l config -r -d "TOML file"
+complete -c muster -n "__fish_seen_subcommand_from agent check" -l config -r -d "TOML file"
 complete -c muster -F -n "__fish_seen_subcommand_from check-config import"
 complete -c muster -f -n "__fish_seen_subcommand_from resolv" -a "install remove check"
 complete -c muster -f -n "__fish_seen_subcommand_from status vips vip trace tasks members changes records top" -l json -d "print JSON"

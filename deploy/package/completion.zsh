@@ -4,7 +4,7 @@ _muster() {
   local -a commands
   commands=(
     'agent:run the daemon of this node' 'check-config:read a configuration and say what is wrong'
-    'import:turn a Mesos-DNS configuration into muster.toml'
+    'check:say what this machine lacks' 'import:turn a Mesos-DNS configuration into muster.toml'
     'cleanup:remove everything that muster put into the kernel' 'status:how this node is'
     'vips:virtual addresses and their backends' 'vip:one VIP, why each backend is in or out'
     'trace:follow a connection and say what is wrong' 'tasks:what runs in the cluster'
@@ -15,7 +15,7 @@ _muster() {
     return
   fi
   case $words[2] in
-    agent) _arguments '*--config[TOML file]:file:_files' ;;
+    agent | check) _arguments '*--config[TOML file]:file:_files' ;;
     check-config | import) _files ;;
     resolv) (( CURRENT == 3 )) && compadd install remove check ;;
     resolve) _arguments '*--address[HTTP address]:address:' '*--server[DNS address]:address:' ;;

@@ -68,7 +68,7 @@ def client():
     check("trace: JSON says of each step whether it is good", {s["step"]: s["good"] for s in steps["steps"]}.get("connect", 0) is None and steps["good"] is True)
     expect("records: part of a name", ["records", "_web._tcp.marathon.mesos"], GOOD, r"SRV +0 \d+ 31\d+ web-")
     expect("records: none", ["records", "nothing-like-it"], GOOD, "no records")
-    expect("changes", ["changes"], GOOD, r"web\.marathon:80/tcp: 10\.66\.0\.\d:31\d+ takes connections")
+    expect("changes", ["changes"], GOOD, r"web\.marathon:80/tcp: 10\.66\.0\.\d:31\d+ (joined|takes connections)")
     expect("top: one sample", ["top", "--count", "1"], GOOD, r"^2 VIPs, 5 backends", r"web\.marathon:80/tcp +11\.225")
     expect("top: rows as JSON", ["top", "--count", "1", "--json", "--rows", "1"], GOOD, r'"connections_per_second":')
     expect("members or, without gossip, why not", ["members"], GOOD if on(1, "curl", "-sf", "http://localhost:61421/v1/nodes")[0] == 0 else FAILED, r"10\.66\.0\.1|works alone")

@@ -51,9 +51,14 @@ def configuration():
         check("muster.toml: is good as it is shipped", done.returncode == 0, done.stderr)
         # All that is commented out, but for what names files that are not there or excludes another key.
         lines = [re.sub(r"^#(?=\[?[a-z_\"]+(\]| = |\.))", "", line) for line in sample.splitlines() if not re.match(r"#(\w+_file|username) =", line)]
-        path.write_text("\n".join(lines).replace("insecure = false", "insecure = true"))
+        text = "\n".join(lines).replace("insecure = false", "insecure = true")
+        state = pathlib.Path(folder, "state")
+        state.mkdir()
+        path.write_text(re.sub(r'^directory = .*', f'directory = "{state}"', text, flags=re.M))
         done = run(MUSTER, "check-config", str(path))
         check("muster.toml: its defaults are values that the program takes", done.returncode == 0, done.stderr)
+        # Run by root, it would leave what the daemon's user cannot read.
+        check("check-config: writes nothing", not list(state.iterdir()), str(list(state.iterdir())))
 
 
 def commands():
