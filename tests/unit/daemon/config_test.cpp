@@ -78,7 +78,7 @@ TEST_CASE("a wrong configuration is refused with file, line, key and what was ex
       {"a forward zone's upstream", "[dns.zones]\n\"corp.example\" = \"ns1\"\n",
        "m.toml:2: dns.zones.corp.example: expected an address like \"8.8.8.8\""},
       {"driver", "[lb]\ndriver = \"ipvs9\"\n",
-       "m.toml:2: lb.driver: expected \"auto\" or \"nft\", got \"ipvs9\""},
+       "m.toml:2: lb.driver: expected \"auto\", \"ipvs\" or \"nft\", got \"ipvs9\""},
       {"enabled", "[lb]\nenabled = \"yes\"\n",
        "m.toml:2: lb.enabled: expected true or false, got \"yes\""},
       {"level", "[log]\nlevel = \"loud\"\n", "m.toml:2: log.level: expected \"debug\""},
