@@ -38,9 +38,15 @@ class Serf:
             return self.cluster.on(1, "serf", "members", "-status=alive").count("alive")
         return 0
 
-    def pid(self, node):
-        return int(self.cluster.on(node, "sh", "-c",
-                                   f"pgrep -f -- '-node=n{node} ' | head -n 1").split()[0])
+    @staticmethod
+    def pid(node):
+        wanted = f"-node=n{node}".encode()
+        for entry in pathlib.Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                args = (entry / "cmdline").read_bytes().split(b"\0")
+                if entry.name.isdigit() and args[0].endswith(b"serf") and wanted in args:
+                    return int(entry.name)
+        raise RuntimeError(f"serf does not run on node {node}")
 
     def told(self, since):
         times = []
