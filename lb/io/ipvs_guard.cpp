@@ -24,7 +24,9 @@ constexpr std::array kProtocols{Protocol::tcp, Protocol::udp};
 // is the nft driver that balances.
 constexpr std::int32_t kKeepPriority = -105;
 constexpr std::int32_t kRefusedInput = -90;
-constexpr std::int32_t kRefusedOutput = -104;
+// All translation happens at -100, whatever the priority among those who translate: behind it, so
+// that what the nft driver has balanced is not refused.
+constexpr std::int32_t kRefusedOutput = -99;
 constexpr std::int32_t kBridgeInput = 90;
 constexpr std::int32_t kUnservedInput = 110;
 constexpr std::int32_t kUnservedOutput = -90;

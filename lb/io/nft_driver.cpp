@@ -277,6 +277,14 @@ Result<std::vector<std::string>> NftDriver::Impl::cleanup() {
     if (!table && table.error().value() == EPERM) return Errc::not_permitted;
     if (!table) return table.error();
     if (!table->there) continue;
+    // The guard first and by itself: while a table is taken away, packets were seen (6.1) that were
+    // not balanced any more and still refused, though another driver was there to serve them.
+    netlink::Writer unguard;
+    nft::begin_batch(unguard, nft_->next_sequence());
+    nft::write_flush(unguard, *nft_, config_.table, family, "guard");
+    if (const auto done = commit(unguard); !done && done.error().value() != ENOENT) {
+      return done.error().value() == EPERM ? make_error_code(Errc::not_permitted) : done.error();
+    }
     netlink::Writer out;
     nft::begin_batch(out, nft_->next_sequence());
     nft::write_removal(out, *nft_, config_.table, family);

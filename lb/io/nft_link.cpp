@@ -116,6 +116,14 @@ void write_removal(netlink::Writer& out, netlink::Socket& socket, std::string_vi
   }
 }
 
+void write_flush(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
+                 Family family, std::string_view chain) {
+  begin(out, NFT_MSG_DELRULE, 0, socket.next_sequence(), nf_family(family));
+  out.text(NFTA_RULE_TABLE, table);
+  out.text(NFTA_RULE_CHAIN, chain);
+  out.end();
+}
+
 Result<void> commit(netlink::Socket& socket, netlink::Writer& out) {
   // On the last message rather than on the end mark, whose acknowledgement came with Linux 6.10.
   out.flag_last(NLM_F_ACK);

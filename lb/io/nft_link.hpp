@@ -37,6 +37,10 @@ Result<void> dump_set(netlink::Socket& socket, Family family, std::string_view t
 void write_removal(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
                    Family family);
 
+/// Appends what removes all rules of a chain.
+void write_flush(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
+                 Family family, std::string_view chain);
+
 /// Ends the batch that `out` holds and has the kernel carry it out.
 Result<void> commit(netlink::Socket& socket, netlink::Writer& out);
 /// The same for a large batch: `monitor` does not listen meanwhile, and is told if somebody else
