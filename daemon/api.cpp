@@ -102,7 +102,9 @@ Answer nodes_answer(const ApiSources& from) {
   return [members = std::move(members), self] {
     json::array nodes;
     for (const Member& member : members) {
-      const std::string role = said(member, cluster::kRoleKey);
+      // The dead hold no seat, whatever they said last.
+      const bool alive = member.status == MemberStatus::alive;
+      const std::string role = alive ? said(member, cluster::kRoleKey) : std::string{};
       nodes.push_back(json::object{
           {"id", member.id.str()},
           {"status", to_string(member.status)},
