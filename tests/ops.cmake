@@ -15,6 +15,9 @@ muster_ops_test("status page in a browser" LABEL e2e TIMEOUT 300
 muster_ops_test("client, metrics and manuals over a cluster" LABEL e2e TIMEOUT 300
   COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/e2e/client_test.py
     $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR})
+muster_ops_test("gossip: deaths, takeovers and a stranger, among real daemons" LABEL e2e TIMEOUT 300
+  COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/e2e/gossip_test.py
+    $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR})
 muster_ops_test("alert rules: silent on a healthy cluster, and each fires" LABEL unit TIMEOUT 60
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/package/alerts)
 muster_ops_test("package: configuration, manuals, completions and unit agree with the program" LABEL unit TIMEOUT 60

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Four real daemons: deaths of daemons and hosts, of who publishes, and a node with another key.
+
+gossip_test.py MUSTER-DEV MUSTER SOURCE: one cluster, every check; prints what failed.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+DEV, MUSTER, SOURCE = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+NAME = f"gossip{os.getpid()}"
+NODES = 4
+WAIT = 40  # seconds; nothing here takes longer than a few
+failures = []
+
+
+def dev(command, *arguments):
+    return subprocess.run([DEV, command, "--name", NAME, *map(str, arguments)], capture_output=True, text=True, timeout=120).stdout
+
+
+def get(node, path):
+    out = dev("exec", node, "--", "curl", "-s", "-m", "5", f"http://localhost:61421{path}")
+    try:
+        return json.loads(out)
+    except json.JSONDecodeError:
+        return None
+
+
+def number(member):
+    return int(member["endpoints"][0].split(":")[0].rsplit(".", 1)[1])
+
+
+def statuses(node):
+    nodes = get(node, "/v1/nodes")
+    return {number(m): m["status"] for m in nodes["nodes"]} if nodes else {}
+
+
+def publisher(node):
+    nodes = get(node, "/v1/nodes")
+    found = [number(m) for m in nodes["nodes"] if m["publisher"]] if nodes else []
+    return found[0] if len(found) == 1 else None
+
+
+def backends(node):
+    vips = get(node, "/v1/vips") or []
+    return {b["ip"].rsplit(".", 1)[1] for v in vips for b in v["backend"]}
+
+
+def eventually(what, holds):
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        if holds():
+            print("ok      " + what)
+            return
+        time.sleep(0.1)
+    print("FAILED  " + what)
+    failures.append(what)
+
+
+def others(node):
+    return [n for n in range(1, NODES + 1) if n != node]
+
+
+def walk():
+    everybody = {n: "alive" for n in range(1, NODES + 1)}
+    eventually("every node knows every node", lambda: all(statuses(n) == everybody for n in everybody))
+    eventually("one publishes, and all agree on which", lambda: publisher(1) is not None and len({publisher(n) for n in everybody}) == 1)
+    eventually("every node serves what one of them observed", lambda: all(len(backends(n)) == NODES for n in everybody))
+
+    first = publisher(1)
+    watcher, other = others(first)[:2]
+    dev("kill-agent", first)
+    eventually("a daemon that is killed is known to be down, and its host to be there", lambda: all(statuses(n).get(first) == "daemon_down" for n in others(first)))
+    eventually("no backend leaves with it", lambda: len(backends(watcher)) == NODES)
+    eventually("another publishes", lambda: publisher(watcher) not in (None, first))
+    dev("scale", "/web", NODES - 1)
+    eventually("and what changes then reaches all", lambda: all(len(backends(n)) == NODES - 1 for n in others(first)))
+    dev("scale", "/web", NODES)
+    dev("start-agent", first)
+    eventually("the daemon comes back, and serves the same", lambda: statuses(watcher) == everybody and len(backends(first)) == NODES)
+
+    gone = next(n for n in others(first) if n not in (publisher(watcher), watcher))
+    dev("cut", gone)
+    eventually("a host that is cut off is known to be down", lambda: all(statuses(n).get(gone) == "host_down" for n in others(gone)))
+    eventually("its backends leave, and only those", lambda: all(backends(n) == {str(m) for m in others(gone)} for n in others(gone)))
+    dev("heal", gone)
+    eventually("healed, everything is as before", lambda: all(statuses(n) == everybody and len(backends(n)) == NODES for n in everybody))
+
+    stranger(gone, other if other != gone else watcher)
+
+
+def stranger(node, witness):
+    """The daemon of `node` stops; one with another key takes its place."""
+    dev("kill-agent", node)
+    script = ("sed s,/run/muster-dev/gossip.key,/run/other.key, /run/muster-dev/muster.toml >/run/other.toml; "
+              "head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' >/run/other.key; "
+              f"exec timeout 60 {MUSTER} agent --config /run/other.toml")
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen([DEV, "exec", "--name", NAME, str(node), "--", "sh", "-c", script], stdout=log, stderr=log)
+
+        def said():
+            log.seek(0)
+            return log.read()
+
+        try:
+            eventually("a node with another key is refused, and says so", lambda: "wrong key" in said().replace("_", " "))
+            eventually("and so does who refuses it", lambda: "wrong key" in dev("logs", witness).replace("_", " "))
+            eventually("it is nobody to the others", lambda: statuses(witness).get(node) != "alive")
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        app = json.loads((SOURCE / "examples/web.json").read_text())
+        app["instances"] = NODES
+        path = pathlib.Path(folder) / "web.json"
+        path.write_text(json.dumps(app))
+        cluster = subprocess.Popen([DEV, "--name", NAME, "--nodes", str(NODES), "--muster", MUSTER, str(path)],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(0.5)
+            print(dev("wait", "--seconds", 100), end="")
+            walk()
+        finally:
+            cluster.terminate()
+            cluster.wait()
+    print(f"{len(failures)} failed" if failures else "all good")
+    sys.exit(1 if failures else 0)
+
+
+if os.geteuid() != 0:
+    print("SKIPPED: needs root, for network namespaces")
+    sys.exit(0)
+main()
