@@ -27,9 +27,9 @@ std::string_view to_string(MemberStatus) noexcept;
 struct Member {
   NodeId id;  // a UUID, kept on the node's disk
   MemberStatus status = MemberStatus::alive;
-  std::uint32_t epoch = 0;           // grows with every start of the daemon
-  std::vector<Endpoint> endpoints;   // where its gossip listens, preferred first
-  AgentId agent;                     // of the Mesos agent on this node; may be empty
+  std::uint32_t epoch = 0;                 // grows with every start of the daemon
+  std::vector<Endpoint> endpoints;         // where its gossip listens, preferred first
+  AgentId agent;                           // of the Mesos agent on this node; may be empty
   std::optional<Endpoint> agent_endpoint;  // of that agent's HTTP API
   std::map<std::string, std::string> metadata;
   friend bool operator==(const Member&, const Member&) = default;

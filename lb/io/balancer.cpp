@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <deque>
-#include <unistd.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 #include <utility>
 
 #include <boost/asio/co_spawn.hpp>
