@@ -99,7 +99,8 @@ def stranger(node, witness):
     dev("kill-agent", node)
     script = ("sed s,/run/muster-dev/gossip.key,/run/other.key, /run/muster-dev/muster.toml >/run/other.toml; "
               "head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' >/run/other.key; "
-              f"exec timeout 60 {MUSTER} agent --config /run/other.toml")
+              # Its sockets are free only once the killed one is gone.
+              f"exec timeout 60 sh -c 'until {MUSTER} agent --config /run/other.toml; do sleep 0.2; done'")
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen([DEV, "exec", "--name", NAME, str(node), "--", "sh", "-c", script], stdout=log, stderr=log)
 
@@ -110,6 +111,8 @@ def stranger(node, witness):
         try:
             eventually("a node with another key is refused, and says so", lambda: "wrong key" in said().replace("_", " "))
             eventually("and so does who refuses it", lambda: "wrong key" in dev("logs", witness).replace("_", " "))
+            if failures:
+                print(said()[-2000:])
             eventually("it is nobody to the others", lambda: statuses(witness).get(node) != "alive")
         finally:
             process.terminate()
