@@ -21,6 +21,8 @@
 namespace muster::lb {
 namespace {
 
+constexpr int kMaxReads = 6;
+
 constexpr std::array kFamilies{Family::v4, Family::v6};
 constexpr std::array kSets{nft::Set::vips, nft::Set::slots, nft::Set::refused};
 
@@ -302,8 +304,17 @@ NftDriver::~NftDriver() = default;
 Result<Capabilities> NftDriver::open(const DriverConfig& config) {
   return impl_->open(config);
 }
+/// A map that has just grown a lot is rehashed by the kernel in the background, and a dump that
+/// meets that leaves elements out without a word. What two dumps agree on is believed.
 Result<KernelState> NftDriver::read() {
-  return impl_->read();
+  auto state = impl_->read();
+  for (int more = kMaxReads - 1; state && more > 0; --more) {
+    auto again = impl_->read();
+    if (!again) return again;
+    if (again->schema == state->schema && again->vips == state->vips) return again;
+    state = std::move(again);
+  }
+  return state;
 }
 void NftDriver::adopt(const KernelState& state) {
   impl_->adopt(state);
