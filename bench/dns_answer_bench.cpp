@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/rng.hpp"
+#include "bench/dns_tasks.hpp"
 #include "dns/core/answer.hpp"
 #include "dns/core/catalog.hpp"
 
@@ -16,6 +17,7 @@ namespace {
 
 using namespace muster;
 using namespace muster::dns;
+using bench::task_of;
 
 constexpr int kApps = 3160;
 constexpr int kInstances = 4;
@@ -24,30 +26,6 @@ double cpu_ns() {
   timespec now{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
-}
-
-Task task_of(int app, int instance, int revision) {
-  Task task;
-  task.id = TaskId{"app" + std::to_string(app) + "." + std::to_string(instance)};
-  task.framework_id = FrameworkId{"fw"};
-  task.framework_name = "marathon";
-  task.agent_id = AgentId{"agent-S" + std::to_string(instance)};
-  task.name = "app" + std::to_string(app);
-  task.discovery_name = task.name;
-  task.state = TaskState::running;
-  const auto octet = [](int value) { return static_cast<std::uint8_t>(value & 255); };
-  task.agent_addresses = {IpAddress{IpAddress::V4{10, 0, 0, octet(instance + 1)}}};
-  task.addresses = {
-      IpAddress{IpAddress::V4{9, octet(app >> 8), octet(app), octet(instance * 50 + revision)}}};
-  const Port port = *Port::from(8080);
-  task.ports = {{.name = "http",
-                 .protocol = "tcp",
-                 .number = port,
-                 .discovery = true,
-                 .container_port = {},
-                 .endpoints = {{task.addresses[0], port}},
-                 .vips = {}}};
-  return task;
 }
 
 std::vector<std::byte> query_of(const std::string& text, std::uint16_t qtype) {

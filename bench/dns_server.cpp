@@ -28,6 +28,7 @@
 #include <prometheus/registry.h>
 
 #include "base/rng.hpp"
+#include "bench/dns_tasks.hpp"
 #include "dns/io/server.hpp"
 #include "dns/io/sockets.hpp"
 
@@ -35,6 +36,7 @@ namespace {
 
 using namespace muster;
 using namespace muster::dns;
+using bench::task_of;
 
 constexpr int kInstances = 4;
 constexpr int kRevisions = 40;
@@ -74,30 +76,6 @@ Arguments parse(int argc, char** argv) {
     }
   }
   return out;
-}
-
-Task task_of(int app, int instance, int revision) {
-  Task task;
-  task.id = TaskId{"app" + std::to_string(app) + "." + std::to_string(instance)};
-  task.framework_id = FrameworkId{"fw"};
-  task.framework_name = "marathon";
-  task.agent_id = AgentId{"agent-S" + std::to_string(instance)};
-  task.name = "app" + std::to_string(app);
-  task.discovery_name = task.name;
-  task.state = TaskState::running;
-  const auto octet = [](int value) { return static_cast<std::uint8_t>(value & 255); };
-  task.agent_addresses = {IpAddress{IpAddress::V4{10, 0, 0, octet(instance + 1)}}};
-  task.addresses = {
-      IpAddress{IpAddress::V4{9, octet(app >> 8), octet(app), octet(instance * 50 + revision)}}};
-  const Port port = *Port::from(8080);
-  task.ports = {{.name = "http",
-                 .protocol = "tcp",
-                 .number = port,
-                 .discovery = true,
-                 .container_port = {},
-                 .endpoints = {{task.addresses[0], port}},
-                 .vips = {}}};
-  return task;
 }
 
 double ms_since(TimePoint start) {

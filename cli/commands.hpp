@@ -47,7 +47,8 @@ struct KernelView {
 
 struct TraceOptions {
   std::string what;  // NAME:PORT or NAME:PORT/udp
-  std::function<KernelView(const Vip&)> kernel;
+  /// Looks into the kernel the way the daemon's driver (`lb.driver` of /v1/status) holds it.
+  std::function<KernelView(const Vip&, const std::string& driver)> kernel;
 };
 /// Follows a connection from the label to the backend and says at each step whether it is right.
 /// kTrouble: some step is not.

@@ -63,14 +63,23 @@ class Steps {
   json::array all_;
 };
 
-void check_daemon(const Target& target, Steps& steps) {
+// Returns the driver that the daemon balances with; "off": none.
+std::string check_daemon(const Target& target, Steps& steps) {
   const auto status = ask_daemon(target, "/v1/status");
-  if (!status) return steps.say(Verdict::bad, "daemon", status.error().line);
+  if (!status) {
+    steps.say(Verdict::bad, "daemon", status.error().line);
+    return "off";
+  }
   const json::value* observation = at(*status, "observation");
   const std::string age = observation == nullptr ? "" : text(*observation, "last_event_seconds");
   const std::string state = age.empty() ? "" : ", the state is " + age + " s old";
-  if (is_true(*status, "ready")) return steps.say(Verdict::good, "daemon", "ready" + state);
-  steps.say(Verdict::bad, "daemon", "not ready: " + text(*status, "not_ready") + state);
+  if (is_true(*status, "ready")) {
+    steps.say(Verdict::good, "daemon", "ready" + state);
+  } else {
+    steps.say(Verdict::bad, "daemon", "not ready: " + text(*status, "not_ready") + state);
+  }
+  const json::value* lb = at(*status, "lb");
+  return lb == nullptr ? "off" : text(*lb, "driver");
 }
 
 // The addresses that the daemon's DNS server gives, as dig would print them.
@@ -118,9 +127,7 @@ void check_route(const Endpoint& vip, Steps& steps) {
   steps.say(Verdict::good, "route", "to " + vip.address.to_string() + " from " + route.source);
 }
 
-void check_kernel(const TraceOptions& options, const Vip& vip,
-                  const std::vector<BackendState>& states, Steps& steps) {
-  const KernelView view = options.kernel(vip);
+void check_kernel(const KernelView& view, const std::vector<BackendState>& states, Steps& steps) {
   if (!view.problem.empty()) return steps.say(Verdict::unknown, "kernel", view.problem);
   std::set<std::string> there;
   for (const Endpoint& backend : view.backends) there.insert(to_string(backend));
@@ -177,7 +184,7 @@ void check_connections(const Vip& vip, const std::vector<BackendState>& states, 
 }
 
 int trace_one(const Target& target, const TraceOptions& options, const json::value& vip,
-              Steps& steps) {
+              const std::string& driver, Steps& steps) {
   const std::string label = label_of(vip);
   const auto tasks = ask_daemon(target, "/v1/tasks?vip=" + escaped(label));
   if (!tasks) return complain(tasks.error().line);
@@ -201,7 +208,11 @@ int trace_one(const Target& target, const TraceOptions& options, const json::val
   if (whole != text(vip, "address"))
     check_name(target, whole.substr(0, whole.rfind(':')), *endpoint, steps);
   check_route(*endpoint, steps);
-  check_kernel(options, key, states, steps);
+  check_kernel(driver == "off" ? KernelView{.balanced = false,
+                                            .backends = {},
+                                            .problem = "the daemon leaves the kernel alone"}
+                               : options.kernel(key, driver),
+               states, steps);
   check_connections(key, states, steps);
   return kGood;
 }
@@ -219,8 +230,8 @@ int trace(const Target& target, const TraceOptions& options) {
     return complain("\"" + options.what + "\" may be " + which + ": say which", kUsage);
   }
   Steps steps{target.json};
-  check_daemon(target, steps);
-  const int done = trace_one(target, options, found.front(), steps);
+  const std::string driver = check_daemon(target, steps);
+  const int done = trace_one(target, options, found.front(), driver, steps);
   const int verdict = steps.finish();
   return done != kGood ? done : verdict;
 }

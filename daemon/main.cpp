@@ -78,8 +78,8 @@ int cleanup() {
   return 0;
 }
 
-// What the kernel holds for `vip`, read through the same driver that the daemon writes with.
-cli::KernelView look_into_kernel(const Vip& vip) {
+// What the kernel holds for `vip`, read through the `name`d driver: the one the daemon writes with.
+cli::KernelView look_into_kernel(const Vip& vip, const std::string& name) {
   const lb::BalancerOptions options;
   cli::KernelView view;
   lb::DriverConfig config;
@@ -87,7 +87,7 @@ cli::KernelView look_into_kernel(const Vip& vip) {
   config.range_v4 = lb::Prefix::parse(options.vip_range_v4);
   config.range_v6 = lb::Prefix::parse(options.vip_range_v6);
   config.check_only = true;
-  const auto made = lb::make_driver("auto");
+  const auto made = lb::make_driver(name);
   if (!made) {
     view.problem = "not looked into: " + made.error().message();
     return view;

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/json_text.hpp"
+
 namespace muster::dev {
 
 std::string json_number(double value) {
@@ -56,7 +58,7 @@ JsonWriter& JsonWriter::end_array() {
 
 JsonWriter& JsonWriter::text(std::string_view value) {
   separate();
-  quote(value);
+  append_json_string(out_, value);
   return *this;
 }
 
@@ -95,32 +97,9 @@ void JsonWriter::separate() {
 
 void JsonWriter::key(std::string_view name) {
   separate();
-  quote(name);
+  append_json_string(out_, name);
   out_ += ':';
   comma_ = false;
-}
-
-void JsonWriter::quote(std::string_view value) {
-  constexpr std::string_view hex = "0123456789abcdef";
-  out_ += '"';
-  for (const char c : value) {
-    const auto octet = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out_ += '\\';
-      out_ += c;
-    } else if (c == '\n') {
-      out_ += "\\n";
-    } else if (c == '\t') {
-      out_ += "\\t";
-    } else if (octet < 0x20) {
-      out_ += "\\u00";
-      out_ += hex[octet >> 4];
-      out_ += hex[octet & 15];
-    } else {
-      out_ += c;
-    }
-  }
-  out_ += '"';
 }
 
 }  // namespace muster::dev

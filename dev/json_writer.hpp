@@ -35,7 +35,6 @@ class JsonWriter {
  private:
   void separate();
   void key(std::string_view name);
-  void quote(std::string_view value);
 
   std::string out_;
   bool comma_ = false;  // a value was written at this level, so the next one needs a comma

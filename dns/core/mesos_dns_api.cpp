@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/json_text.hpp"
 #include "dns/core/name.hpp"
 #include "dns/core/text.hpp"
 #include "dns/core/types.hpp"
@@ -33,14 +34,14 @@ class Json {
   }
   Json& key(std::string_view name) {
     comma();
-    quote(name);
+    append_json_string(out_, name);
     out_ += ':';
     first_ = true;
     return *this;
   }
   Json& text(std::string_view value) {
     comma();
-    quote(value);
+    append_json_string(out_, value);
     return *this;
   }
   Json& number(std::uint64_t value) {
@@ -63,24 +64,6 @@ class Json {
  private:
   void comma() {
     if (!std::exchange(first_, false)) out_ += ',';
-  }
-  void quote(std::string_view value) {
-    constexpr std::string_view kDigits = "0123456789abcdef";
-    out_ += '"';
-    for (const char c : value) {
-      const auto octet = static_cast<unsigned char>(c);
-      if (c == '"' || c == '\\') {
-        out_ += '\\';
-        out_ += c;
-      } else if (octet < 0x20) {
-        out_ += "\\u00";
-        out_ += kDigits[octet >> 4];
-        out_ += kDigits[octet & 15];
-      } else {
-        out_ += c;
-      }
-    }
-    out_ += '"';
   }
   std::string out_;
   bool first_ = true;

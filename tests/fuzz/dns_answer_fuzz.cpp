@@ -10,6 +10,7 @@
 #include "dns/core/catalog.hpp"
 #include "dns/core/reply.hpp"
 #include "dns/core/text.hpp"
+#include "tests/fuzz/dns_cluster.hpp"
 
 namespace {
 
@@ -17,21 +18,7 @@ using namespace muster;
 using namespace muster::dns;
 
 std::shared_ptr<const ZoneSnapshot> make_zones(bool complete) {
-  ClusterDelta delta;
-  delta.complete = complete;
-  for (int i = 0; i < 40; ++i) {
-    Task task;
-    task.id = TaskId{"t." + std::to_string(i)};
-    task.framework_name = "fw";
-    task.agent_id = AgentId{"a-S" + std::to_string(i)};
-    task.name = i < 35 ? "app" : "db";
-    task.state = TaskState::running;
-    task.agent_addresses = {IpAddress{IpAddress::V4{10, 0, 0, static_cast<std::uint8_t>(i + 1)}}};
-    task.addresses = task.agent_addresses;
-    task.host_ports = {*Port::from(8080)};
-    delta.tasks.push_back({nullptr, std::make_shared<const Task>(task)});
-  }
-  return Catalog{{}}.apply(delta);
+  return Catalog{{}}.apply(testing::dns_cluster(complete));
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "dns/core/forwarder.hpp"
 #include "dns/core/reply.hpp"
 #include "dns/core/transfer.hpp"
+#include "tests/fuzz/dns_cluster.hpp"
 
 namespace {
 
@@ -23,27 +24,13 @@ const Cookies kCookies{Cookies::Secret{}};
 const Bytes kClient{std::byte{10}, std::byte{0}, std::byte{0}, std::byte{9}};
 
 std::shared_ptr<const ZoneSnapshot> make_zones() {
-  ClusterDelta delta;
-  delta.complete = true;
-  for (int i = 0; i < 40; ++i) {
-    Task task;
-    task.id = TaskId{"t." + std::to_string(i)};
-    task.framework_name = "fw";
-    task.agent_id = AgentId{"a-S" + std::to_string(i)};
-    task.name = i < 35 ? "app" : "db";
-    task.state = TaskState::running;
-    task.agent_addresses = {IpAddress{IpAddress::V4{10, 0, 0, static_cast<std::uint8_t>(i + 1)}}};
-    task.addresses = task.agent_addresses;
-    task.host_ports = {*Port::from(8080)};
-    delta.tasks.push_back({nullptr, std::make_shared<const Task>(task)});
-  }
   return Catalog{{.cluster_key = "key",
                   .cnames = {{"a.thisdcos.directory", "b.thisdcos.directory"},
                              {"b.thisdcos.directory", "app.fw.mesos"},
                              {"c.thisdcos.directory", "c.thisdcos.directory"},
                              {"d.mesos", "nobody.fw.mesos"},
                              {"e.mesos", "www.example.com"}}}}
-      .apply(delta);
+      .apply(testing::dns_cluster(true));
 }
 
 // Every name and every record of a message reads, and nothing is left over.
