@@ -75,7 +75,7 @@ TEST_CASE("/v1/version and /v1/config have Mesos-DNS's keys, and no secret") {
       R"("SOAMname":"ns1.mesos.","SOARname":"root.ns1.mesos.","Masters":["http://10.0.0.1:5050"],)"
       R"("ZoneResolvers":{"weave":["172.17.0.1:53"]},"Resolvers":["8.8.8.8:53"],)"
       R"("IPSources":["netinfo","host"],"Zk":"","Domain":"mesos",)"
-      R"("File":"/etc/muster/\"odd\"\u000a","Listener":"0.0.0.0","HTTPListener":"127.0.0.1",)"
+      R"("File":"/etc/muster/\"odd\"\n","Listener":"0.0.0.0","HTTPListener":"127.0.0.1",)"
       R"("RecurseOn":true,"DnsOn":true,"HttpOn":true,"ExternalOn":true,"EnforceRFC952":false,)"
       R"("SetTruncateBit":true,"EnumerationOn":true,"MesosHTTPSOn":false,"CACertFile":"",)"
       R"("CertFile":"","KeyFile":"","MesosCredentials":{"Principal":"","Secret":""},)"
