@@ -39,6 +39,16 @@ void join_changes(std::vector<Change<T>>& first, std::vector<Change<T>> then, Ke
   }
 }
 
+void join(ClusterDelta& first, ClusterDelta then) {
+  join_changes(first.tasks, std::move(then.tasks), [](const Task& t) { return key_of(t); });
+  join_changes(first.agents, std::move(then.agents), [](const Agent& a) { return a.id; });
+  join_changes(first.frameworks, std::move(then.frameworks),
+               [](const Framework& f) { return f.id; });
+  join_changes(first.masters, std::move(then.masters), [](const Master& m) { return m.endpoint; });
+  join_changes(first.vips, std::move(then.vips), [](const VipAllocation& v) { return v.name; });
+  first.complete = then.complete;
+}
+
 PublisherOptions publisher_options(const ClusterOptions& options) {
   return {.hold_down = options.hold_down, .vips = options.vips, .max_tasks = options.max_tasks};
 }
@@ -91,9 +101,8 @@ std::vector<Unconfirmed::Name> Cluster::all_names() const {
 
 ClusterDelta Cluster::replicate(std::span<const RecordWrite> writes, TimePoint now) {
   if (!leading()) {
-    for (const RecordWrite& write : writes) {
-      if (write.value) unconfirmed_.confirm(write.shard, write.key);
-    }
+    // Of one that goes as well: it is settled, and must not be waited for.
+    for (const RecordWrite& write : writes) unconfirmed_.confirm(write.shard, write.key);
     ClusterDelta delta = view_.apply(writes);
     watch_completeness(now);
     return finish(std::move(delta));
@@ -147,18 +156,7 @@ ClusterDelta Cluster::begin(std::shared_ptr<const Observation> observation, Time
   if (observation->snapshot) waiting_.clear();  // it tells all that they would
   waiting_.push_back(std::move(observation));
   if (waiting_.size() > kMaxWaitingObservations) {
-    while (busy()) {
-      std::vector<RecordWrite> none;
-      ClusterDelta more = advance(kAll, now, wall);
-      join_changes(delta.tasks, std::move(more.tasks), [](const Task& t) { return key_of(t); });
-      join_changes(delta.agents, std::move(more.agents), [](const Agent& a) { return a.id; });
-      join_changes(delta.frameworks, std::move(more.frameworks),
-                   [](const Framework& f) { return f.id; });
-      join_changes(delta.masters, std::move(more.masters),
-                   [](const Master& m) { return m.endpoint; });
-      join_changes(delta.vips, std::move(more.vips), [](const VipAllocation& v) { return v.name; });
-      delta.complete = more.complete;
-    }
+    while (busy()) join(delta, advance(kAll, now, wall));
   } else if (!adoption_ && !publisher_->busy()) {
     start_next(now);
   }
@@ -188,7 +186,8 @@ std::vector<RecordWrite> Cluster::adopt_slice(std::size_t records, TimePoint now
     for (const auto& [at, one] : view_.masters()) take({ShardKind::masters, {}}, record_key(at));
     for (const auto& [name, one] : view_.vips()) take({ShardKind::vips, {}}, record_key(name));
   }
-  const auto& tasks = view_.tasks();
+  // Those that wait first: one whose agent arrives meanwhile is met again among the others.
+  const auto& tasks = adoption_->waiting ? view_.waiting() : view_.tasks();
   auto task = adoption_->from ? tasks.lower_bound(*adoption_->from) : tasks.begin();
   for (; task != tasks.end() && records > 0; ++task, --records) {
     take(shard_of(*task->second), record_key(task->first));
@@ -197,7 +196,7 @@ std::vector<RecordWrite> Cluster::adopt_slice(std::size_t records, TimePoint now
   if (task != tasks.end()) adoption_->from = task->first;
   publisher_->adopt_some(known);
   if (options_.replicated) append(writes_, std::move(known));
-  if (adoption_->from) return {};
+  if (adoption_->from || std::exchange(adoption_->waiting, false)) return {};
   adoption_.reset();
   return publisher_->settle(now, wall);
 }
@@ -209,7 +208,6 @@ bool Cluster::busy() const noexcept {
 void Cluster::start(std::shared_ptr<const Observation> observation, TimePoint now) {
   in_work_ = std::move(observation);
   snapshot_in_work_ = snapshot_in_work_ || in_work_->snapshot;
-  last_observation_ = now;
   publisher_->begin(in_work_.get(), now);
 }
 
@@ -221,7 +219,7 @@ void Cluster::start_next(TimePoint now) {
 
 ClusterDelta Cluster::on_timer(TimePoint now, WallTime wall) {
   liveness_.on_timer(now);
-  ClusterDelta down = view_.set_down(liveness_.down());
+  ClusterDelta delta = view_.set_down(liveness_.down());
   std::vector<RecordWrite> writes;
   if (leading()) {
     if (!adoption_) writes = publisher_->on_timer(now, wall);
@@ -235,9 +233,7 @@ ClusterDelta Cluster::on_timer(TimePoint now, WallTime wall) {
       writes = unconfirmed_.drop();
     }
   }
-  ClusterDelta delta = loop_back(std::move(writes));
-  join_changes(down.tasks, std::move(delta.tasks), [](const Task& t) { return key_of(t); });
-  delta.tasks = std::move(down.tasks);
+  join(delta, loop_back(std::move(writes)));
   return delta;
 }
 
@@ -320,10 +316,6 @@ Cluster::Status Cluster::status(TimePoint) const {
   status.complete = complete_;
   status.observed = observed_;
   status.waiting_tasks = view_.waiting().size();
-  for (const auto& [name, record] : view_.vip_records()) {
-    status.unused_vips += record.unused_since_seconds ? 1U : 0U;
-  }
-  status.last_observation = last_observation_;
   if (!leading()) return status;
   status.recovering = publisher_->recovering();
   status.held_tasks = publisher_->held_tasks().size();

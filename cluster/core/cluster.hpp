@@ -133,8 +133,6 @@ class Cluster {
     std::size_t held_frameworks = 0;
     std::optional<TimePoint> held_since;  // the oldest hold
     std::size_t waiting_tasks = 0;        // records whose agent or framework is not known yet
-    std::size_t unused_vips = 0;          // allocations kept without a backend
-    std::optional<TimePoint> last_observation;
   };
   Status status(TimePoint now) const;
 
@@ -154,6 +152,7 @@ class Cluster {
   /// Where the adoption of what is known has got to.
   struct Adoption {
     bool owners = false;
+    bool waiting = true;  // walks the tasks that wait for their agent or framework, then the rest
     std::optional<TaskKey> from;
   };
 
@@ -171,7 +170,6 @@ class Cluster {
   bool snapshot_in_work_ = false;
   bool complete_ = false;
   bool observed_ = false;
-  std::optional<TimePoint> last_observation_;
   std::vector<Problem> problems_;
 };
 

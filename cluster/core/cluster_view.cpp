@@ -131,10 +131,7 @@ void ClusterView::apply_agent(const RecordWrite& write, Batch& batch) {
     agents_.erase(id);
   }
   if (before && next && before->addresses == next->addresses) return;
-  const auto tasks = of_agent_.find(id);
-  if (tasks == of_agent_.end()) return;
-  const std::vector<const TaskKey*> keys{tasks->second.begin(), tasks->second.end()};
-  for (const TaskKey* key : keys) join_again(*key, batch);
+  join_tasks_of(id, batch);
 }
 
 void ClusterView::apply_framework(const RecordWrite& write, Batch& batch) {
@@ -215,28 +212,13 @@ void ClusterView::apply_complete(const RecordWrite& write) {
   complete_record_ = *record;
 }
 
-bool ClusterView::is_down(const Agent& agent) const {
-  if (down_.empty()) return false;
-  return down_.agents.contains(agent.id) ||
-         std::any_of(agent.addresses.begin(), agent.addresses.end(),
-                     [this](const IpAddress& at) { return down_.addresses.contains(at); });
-}
-
 ClusterDelta ClusterView::set_down(const DownHosts& down) {
   ClusterDelta delta;
   if (down == down_) return delta;
-  std::set<AgentId> before;
-  for (const auto& [id, agent] : agents_) {
-    if (is_down(*agent)) before.insert(id);
-  }
-  down_ = down;
+  const DownHosts before = std::exchange(down_, down);
   Batch batch{*this};
   for (const auto& [id, agent] : agents_) {
-    if (is_down(*agent) == before.contains(id)) continue;
-    const auto tasks = of_agent_.find(id);
-    if (tasks == of_agent_.end()) continue;
-    const std::vector<const TaskKey*> keys{tasks->second.begin(), tasks->second.end()};
-    for (const TaskKey* key : keys) join_again(*key, batch);
+    if (before.covers(*agent) != down_.covers(*agent)) join_tasks_of(id, batch);
   }
   batch.tasks.finish(delta.tasks);
   return delta;
@@ -276,7 +258,7 @@ void ClusterView::put_task(Task task, Batch& batch) {
   const bool whole = agent != agents_.end() && framework != frameworks_.end();
   if (whole) {
     task.agent_addresses = agent->second->addresses;
-    task.host_down = is_down(*agent->second);
+    task.host_down = down_.covers(*agent->second);
     task.framework_name = framework->second->name;
   }
   Tasks& to = whole ? tasks_ : waiting_;
@@ -308,6 +290,13 @@ void ClusterView::remove_task(const TaskKey& key, Batch& batch) {
     if (index->second.empty()) of_agent_.erase(index);
     tasks->erase(task);
   }
+}
+
+void ClusterView::join_tasks_of(const AgentId& agent, Batch& batch) {
+  const auto tasks = of_agent_.find(agent);
+  if (tasks == of_agent_.end()) return;
+  const std::vector<const TaskKey*> keys{tasks->second.begin(), tasks->second.end()};
+  for (const TaskKey* key : keys) join_again(*key, batch);
 }
 
 void ClusterView::join_again(const TaskKey& key, Batch& batch) {

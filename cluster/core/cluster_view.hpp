@@ -77,9 +77,9 @@ class ClusterView {
   void apply_master(const RecordWrite&, Batch&);
   void apply_vip(const RecordWrite&, Batch&);
   void apply_complete(const RecordWrite&);
-  bool is_down(const Agent&) const;
   void put_task(Task, Batch&);
   void remove_task(const TaskKey&, Batch&);
+  void join_tasks_of(const AgentId&, Batch&);
   void join_again(const TaskKey&, Batch&);
   std::shared_ptr<const Task> any_task(const TaskKey&) const;
   void refuse(const RecordWrite&, DecodeError);

@@ -2,18 +2,18 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
+
+#include "base/rng.hpp"
+#include "cluster/core/records.hpp"
 
 namespace muster::cluster {
 namespace {
 
-/// Rendezvous: each node's own draw; the smallest wins. FNV-1a with SplitMix64's finish, so that
-/// ids that differ in one digit are far apart.
+/// Rendezvous: each node's own draw; the smallest wins. Drawn from the hash, not the hash itself:
+/// ids that differ in one digit are to be far apart.
 std::uint64_t draw(const NodeId& id) noexcept {
-  std::uint64_t h = 0xCBF29CE484222325ULL;
-  for (const char c : id.str()) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001B3ULL;
-  h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  h = (h ^ (h >> 27)) * 0x94D049BB133111EBULL;
-  return h ^ (h >> 31);
+  return Rng{content_hash(std::as_bytes(std::span{id.str()}))}.next();
 }
 
 bool says(const Member& member, std::string_view key, std::string_view value) {

@@ -4,6 +4,12 @@
 
 namespace muster::cluster {
 
+bool DownHosts::covers(const Agent& agent) const {
+  return agents.contains(agent.id) ||
+         std::any_of(agent.addresses.begin(), agent.addresses.end(),
+                     [this](const IpAddress& at) { return addresses.contains(at); });
+}
+
 void Liveness::update(std::span<const Member> members, TimePoint now) {
   for (const Member& member : members) {
     auto known = members_.find(member.id);
@@ -13,6 +19,7 @@ void Liveness::update(std::span<const Member> members, TimePoint now) {
     }
     Known& entry = known->second;
     entry.member = member;
+    entry.told = now;
     if (member.status != MemberStatus::host_down) {
       entry.died.reset();
       entry.held = false;
@@ -25,6 +32,7 @@ void Liveness::update(std::span<const Member> members, TimePoint now) {
 
 void Liveness::judge(TimePoint now) {
   judged_ = now;
+  forget(now);
   std::size_t recent = 0;
   held_ = 0;
   std::size_t here = 0;  // before the window began
@@ -55,6 +63,27 @@ void Liveness::judge(TimePoint now) {
   collect();
 }
 
+void Liveness::forget(TimePoint now) {
+  next_forget_.reset();
+  for (auto it = members_.begin(); it != members_.end();) {
+    const Known& entry = it->second;
+    const TimePoint due = entry.told + kForget;
+    if (entry.member.status != MemberStatus::alive && due <= now) {
+      it = members_.erase(it);
+      continue;
+    }
+    if (entry.member.status != MemberStatus::alive && (!next_forget_ || due < *next_forget_)) {
+      next_forget_ = due;
+    }
+    ++it;
+  }
+}
+
+const Member* Liveness::find(const NodeId& id) const {
+  const auto known = members_.find(id);
+  return known == members_.end() ? nullptr : &known->second.member;
+}
+
 void Liveness::collect() {
   down_ = {};
   for (const auto& [id, entry] : members_) {
@@ -72,14 +101,14 @@ void Liveness::collect() {
 }
 
 std::optional<TimePoint> Liveness::next_deadline() const {
-  if (!unsettled_) return std::nullopt;
+  if (!unsettled_) return next_forget_;
   std::optional<TimePoint> last;
   for (const auto& [id, entry] : members_) {
     if (!entry.died || judged_ - *entry.died >= kWindow) continue;
     const TimePoint over = *entry.died + kWindow;
     if (!last || over > *last) last = over;
   }
-  return last;
+  return last && next_forget_ ? std::min(last, next_forget_) : last;
 }
 
 }  // namespace muster::cluster

@@ -22,10 +22,7 @@ Steps Participant::decide(std::span<const Member> members, bool reach, TimePoint
 Steps Participant::superseded(std::span<const Member> members, bool reach, TimePoint now) {
   if (role_ != Role::publisher) return {};
   election_.superseded();
-  Steps steps;
-  take_role(election_.decide(members, reach, now), now, steps);
-  announce(reach, now, steps);
-  return steps;
+  return decide(members, reach, now);
 }
 
 void Participant::take_role(Role role, TimePoint now, Steps& steps) {

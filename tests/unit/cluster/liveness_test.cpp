@@ -117,7 +117,25 @@ TEST_CASE("what is held is let go when most of it came back, after the window") 
   ten.liveness.on_timer(*ten.liveness.next_deadline());
   CHECK(ten.down() == 2);
   CHECK(ten.liveness.held() == 0);
-  CHECK_FALSE(ten.liveness.next_deadline());
+  CHECK(*ten.liveness.next_deadline() == kStart + 1s + Liveness::kForget);
+}
+
+TEST_CASE("the dead are forgotten after a day: their address may be another host's") {
+  Members five{5};
+  five.set(1, 1, MemberStatus::host_down, kStart + 1s);
+  five.set(2, 2, MemberStatus::left, kStart + 2s);
+  five.liveness.on_timer(kStart + 1h);
+  REQUIRE(five.liveness.next_deadline());
+  CHECK(*five.liveness.next_deadline() == kStart + 1s + Liveness::kForget);
+  CHECK(five.down() == 1);
+  five.liveness.on_timer(kStart + 1s + Liveness::kForget);
+  CHECK(five.down() == 0);
+  CHECK(five.liveness.find(NodeId{"node-1"}) == nullptr);
+  CHECK(five.liveness.find(NodeId{"node-2"}) != nullptr);
+  five.liveness.on_timer(*five.liveness.next_deadline());
+  CHECK(five.liveness.find(NodeId{"node-2"}) == nullptr);
+  CHECK_FALSE(five.liveness.next_deadline());
+  CHECK(five.liveness.find(NodeId{"node-3"}) != nullptr);
 }
 
 TEST_CASE("what stays dead in a mass stays held") {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <memory>
 
@@ -174,6 +175,45 @@ TEST_CASE("a takeover doubts a suddenly empty master as the former publisher wou
   second.lead_with(make_snapshot(4), kStart + 1s);
   CHECK(second.view().tasks().size() == 40);
   CHECK(second.status(kStart + 1s).held_tasks == 36);
+}
+
+TEST_CASE("a takeover also removes what waits for an agent that nobody ever told of") {
+  Node first;
+  Node second;
+  first.lead_with(make_snapshot(40));
+  auto writes = first.take_writes();
+  second.replicate(writes, kStart);
+  const Task orphan = make_task("orphan", "a9");
+  const RecordWrite stray{shard_of(orphan), record_key(key_of(orphan)), *encode(orphan)};
+  second.replicate({&stray, 1}, kStart);
+  REQUIRE(second.view().waiting().size() == 1);
+  second.lead_with(make_snapshot(40), kStart + 1s);
+  CHECK(second.view().waiting().empty());
+  const auto said = second.take_writes();
+  CHECK(std::any_of(said.begin(), said.end(), [&](const RecordWrite& write) {
+    return write.shard == stray.shard && write.key == stray.key && !write.value;
+  }));
+}
+
+TEST_CASE("an agent on disk that the publisher takes away is not waited for") {
+  Observation two = make_snapshot(4);
+  two.agents.push_back(make_agent("a2"));
+  two.agents.push_back(make_agent("a3"));
+  Cluster before;
+  before.observe(two, kStart, kWall);
+  Node publisher;
+  publisher.lead_with(make_snapshot(3));
+  Node follower;
+  REQUIRE(follower.restore(before.save(), kStart, kWall).has_value());
+  const Agent a2 = make_agent("a2");
+  const RecordWrite goes{shard_of(a2), record_key(a2.id), std::nullopt};
+  follower.replicate({&goes, 1}, kStart);
+  follower.replicate(publisher.take_writes(), kStart);
+  const Agent a3 = make_agent("a3");
+  const RecordWrite goes_too{shard_of(a3), record_key(a3.id), std::nullopt};
+  follower.replicate({&goes_too, 1}, kStart);
+  follower.timer(kStart + Cluster::kDropUnconfirmed);
+  same_view(publisher, follower);
 }
 
 TEST_CASE("events that come while what is known is still adopted are not lost") {
