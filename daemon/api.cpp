@@ -55,7 +55,7 @@ json::object observation(const ApiSources& from, TimePoint now) {
   if (from.mesh == nullptr) {
     out = {{"source", "this node"}, {"reason", "without gossip every node asks the master itself"}};
   } else {
-    const auto mesh = from.mesh->status();
+    const auto& mesh = from.mesh->status();
     const bool own = mesh.role == cluster::Role::publisher;
     out = {{"source", own                      ? std::string{"this node"}
                       : mesh.publisher.empty() ? std::string{"nobody"}
@@ -80,10 +80,10 @@ std::string said(const Member& member, std::string_view key) {
 
 json::object gossip_part(const ApiSources& from) {
   if (from.mesh == nullptr) return {{"enabled", false}};
-  const auto status = from.mesh->status();
+  const auto& status = from.mesh->status();
   return {
       {"enabled", true},
-      {"id", status.self.str()},
+      {"id", from.mesh->self().str()},
       {"role", to_string(status.role)},
       {"publisher", status.publisher.str()},
       {"members_alive", status.alive},
@@ -97,7 +97,7 @@ Answer nodes_answer(const ApiSources& from) {
   NodeId self;
   if (from.mesh != nullptr) {
     members = from.mesh->members();
-    self = from.mesh->status().self;
+    self = from.mesh->self();
   }
   return [members = std::move(members), self] {
     json::array nodes;

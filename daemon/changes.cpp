@@ -108,6 +108,13 @@ void RecentChanges::take(const ClusterDelta& delta, WallTime at) {
   for (auto& [what, text] : lines) note(std::move(what), std::move(text), at);
 }
 
+void RecentChanges::note_members(std::vector<std::string> lines, WallTime at) {
+  if (lines.size() > kMaxPerDelta) {
+    return note("other", std::to_string(lines.size()) + " nodes changed at once", at);
+  }
+  for (std::string& line : lines) note("other", std::move(line), at);
+}
+
 void RecentChanges::note(std::string what, std::string text, WallTime at) {
   if (text.size() > kMaxText) {
     std::size_t end = kMaxText;  // not inside a character of UTF-8

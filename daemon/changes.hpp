@@ -28,6 +28,8 @@ class RecentChanges {
   };
 
   void take(const ClusterDelta& delta, WallTime at);
+  /// What happened to nodes, a line each; of more than kMaxPerDelta only how many.
+  void note_members(std::vector<std::string> lines, WallTime at);
   void note(std::string what, std::string text, WallTime at);
 
   /// Newest first.

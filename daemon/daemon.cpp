@@ -204,8 +204,12 @@ Daemon::Impl::Impl(Config config)
   }
   if (config_.gossip.enabled) {
     if (observer_ != nullptr) observer_->set_active(false);
-    mesh_ = std::make_unique<Mesh>(control, workers_, config_, cluster_, observer_.get(), registry_,
-                                   [this](const ClusterDelta& delta) { deliver(delta); });
+    mesh_ = std::make_unique<Mesh>(
+        control, workers_, config_, cluster_, observer_.get(), registry_,
+        [this](const ClusterDelta& delta) { deliver(delta); },
+        [this](std::vector<std::string> lines) {
+          changes_.note_members(std::move(lines), std::chrono::system_clock::now());
+        });
   }
   if (config_.lb.enabled) {
     lb::BalancerOptions options;

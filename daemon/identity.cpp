@@ -1,12 +1,10 @@
 #include "daemon/identity.hpp"
 
 #include <arpa/inet.h>
-#include <array>
 #include <charconv>
 #include <chrono>
 #include <cstring>
 #include <netinet/in.h>
-#include <random>
 #include <span>
 #include <sstream>
 #include <string_view>
@@ -14,6 +12,8 @@
 #include <unistd.h>
 
 #include <boost/system/errc.hpp>
+#include <boost/uuid/random_generator.hpp>
+#include <boost/uuid/uuid_io.hpp>
 
 #include "base/io/state_file.hpp"
 
@@ -22,24 +22,6 @@ namespace {
 
 constexpr std::size_t kMaxFile = 64 * 1024;
 constexpr std::size_t kMaxMembersKept = 256;
-
-std::string make_uuid() {
-  std::random_device entropy;
-  std::array<std::uint32_t, 4> words{};
-  for (auto& word : words) word = entropy();
-  words[1] = (words[1] & 0xFFFF0FFFU) | 0x00004000U;  // RFC 4122: version 4,
-  words[2] = (words[2] & 0x3FFFFFFFU) | 0x80000000U;  // variant 1
-  std::string text;
-  for (const std::uint32_t word : words) {
-    for (int shift = 28; shift >= 0; shift -= 4) {
-      if (text.size() == 8 || text.size() == 13 || text.size() == 18 || text.size() == 23) {
-        text += '-';
-      }
-      text += "0123456789abcdef"[(word >> shift) & 15U];
-    }
-  }
-  return text;
-}
 
 Result<std::string> read_text(const std::filesystem::path& path) {
   const auto bytes = read_file(path, kMaxFile);
@@ -73,7 +55,7 @@ Result<Identity> load_identity(const std::filesystem::path& directory) {
       return text.error();
     }
   }
-  if (identity.id.empty()) identity.id = NodeId{make_uuid()};
+  if (identity.id.empty()) identity.id = NodeId{to_string(boost::uuids::random_generator{}())};
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(
       std::chrono::system_clock::now().time_since_epoch());
   identity.epoch = std::max(static_cast<std::uint32_t>(seconds.count()), identity.epoch + 1);

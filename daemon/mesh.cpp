@@ -23,7 +23,9 @@ namespace asio = boost::asio;
 
 constexpr Duration kDecideEvery{500};
 constexpr unsigned kKeepMembersEvery = 60;  // in units of kDecideEvery
-constexpr std::size_t kInboxSlice = 500;
+constexpr std::size_t kInboxSlice = 500;    // records at a stretch: some 10 ms
+// Who was there before this node is no news to it.
+constexpr Duration kGettingToKnow{10'000};
 constexpr std::uint16_t kAgentPort = 5051;
 
 prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name, const char* help) {
@@ -46,14 +48,16 @@ Identity identity_of(const Config& config) {
 
 Mesh::Mesh(asio::any_io_executor control, asio::thread_pool& workers, const Config& config,
            cluster::Cluster& cluster, mesos::Observer* observer, prometheus::Registry& registry,
-           OnDelta on_delta)
+           OnDelta on_delta, OnNews on_news)
     : control_{std::move(control)},
       workers_{workers},
+      disk_{asio::make_strand(workers)},
       config_{config},
       cluster_{cluster},
       observer_{observer},
       registry_{registry},
       on_delta_{std::move(on_delta)},
+      on_news_{std::move(on_news)},
       identity_{identity_of(config)},
       participant_{cluster,
                    identity_.id,
@@ -142,7 +146,7 @@ bool Mesh::start() {
   callbacks.on_superseded = [this] { on_superseded(); };
   callbacks.on_epoch = [this](std::uint32_t epoch) {
     identity_.epoch = epoch;
-    asio::post(workers_, [directory = config_.state.directory, identity = identity_] {
+    asio::post(disk_, [directory = config_.state.directory, identity = identity_] {
       if (!store_identity(directory, identity)) {
         spdlog::warn("gossip: cannot write {}", (directory / "node").string());
       }
@@ -161,6 +165,7 @@ bool Mesh::start() {
     return false;
   }
   node_ = std::move(*node);
+  started_ = Clock::now();
   spdlog::info("gossip: node {} listens on {}", identity_.id.str(), to_string(listen));
   return true;
 }
@@ -185,7 +190,7 @@ void Mesh::keep_members() {
   auto members = node_->last_members();
   if (config_.state.directory.empty() || members.empty() || members == kept_members_) return;
   kept_members_ = members;
-  asio::post(workers_, [directory = config_.state.directory, members = std::move(members)] {
+  asio::post(disk_, [directory = config_.state.directory, members = std::move(members)] {
     if (!store_members(directory, members)) {
       spdlog::warn("gossip: cannot write {}", (directory / "members").string());
     }
@@ -201,7 +206,9 @@ bool Mesh::reach() const {
 }
 
 void Mesh::decide() {
-  perform(participant_.decide(node_->members(), reach(), Clock::now()));
+  const auto members = node_->members();
+  perform(participant_.decide(members, reach(), Clock::now()));
+  note_status(members);
   publishing_.Set(participant_.role() == cluster::Role::publisher ? 1 : 0);
   held_.Set(static_cast<double>(cluster_.liveness().held()));
 }
@@ -248,30 +255,48 @@ void Mesh::flush() {
 
 void Mesh::on_members(const std::vector<Member>& changed) {
   if (stopped_) return;
+  tell_news(changed);
+  on_delta_(cluster_.set_members(changed, Clock::now()));
+  // The others change nothing about who observes; decide() looks at every member there is.
+  const bool matters = std::any_of(changed.begin(), changed.end(), [](const Member& member) {
+    const auto role = member.metadata.find(std::string{cluster::kRoleKey});
+    return member.status != MemberStatus::alive ||
+           (role != member.metadata.end() && role->second != to_string(cluster::Role::follower));
+  });
+  if (matters) decide();
+}
+
+void Mesh::tell_news(const std::vector<Member>& changed) {
+  std::vector<std::string> lines;
+  const bool settled = Clock::now() - started_ > kGettingToKnow;
   for (const Member& member : changed) {
     if (member.id == identity_.id) continue;
-    const Endpoint* at = member.endpoints.empty() ? nullptr : &member.endpoints.front();
-    spdlog::debug("gossip: node {} at {} is {}", member.id.str(),
-                  at == nullptr ? "?" : to_string(*at), to_string(member.status));
+    const std::string at =
+        member.endpoints.empty() ? member.id.str() : to_string(member.endpoints.front());
+    spdlog::debug("gossip: node {} at {} is {}", member.id.str(), at, to_string(member.status));
+    const Member* before = cluster_.liveness().find(member.id);
+    if (before == nullptr ? !settled : before->status == member.status) continue;
+    switch (member.status) {
+      case MemberStatus::alive:
+        lines.push_back("node " + at + (before == nullptr ? " joined" : " is back"));
+        break;
+      case MemberStatus::left:
+        lines.push_back("node " + at + " stopped");
+        break;
+      case MemberStatus::daemon_down:
+        lines.push_back("node " + at + ": its daemon is down, its host answers");
+        break;
+      case MemberStatus::host_down:
+        lines.push_back("node " + at + ": its host does not answer");
+        break;
+    }
   }
-  on_delta_(cluster_.set_members(changed, Clock::now()));
-  decide();
+  if (!lines.empty()) on_news_(std::move(lines));
 }
 
 void Mesh::on_records(std::vector<gossip::RecordWrite> writes) {
   if (stopped_) return;
-  std::vector<cluster::RecordWrite> slice;
-  for (gossip::RecordWrite& write : writes) {
-    auto parsed = cluster::parse_write(write.shard, write.key, std::move(write.value));
-    if (!parsed) {
-      log_once_.warn("cluster: a replicated record was skipped: " +
-                     std::string{to_string(parsed.error())});
-      continue;
-    }
-    slice.push_back(std::move(*parsed));
-    if (slice.size() == kInboxSlice) inbox_.push_back(std::exchange(slice, {}));
-  }
-  if (!slice.empty()) inbox_.push_back(std::move(slice));
+  if (!writes.empty()) inbox_.push_back({std::move(writes)});
   if (!draining_) drain();
 }
 
@@ -279,8 +304,25 @@ void Mesh::on_records(std::vector<gossip::RecordWrite> writes) {
 void Mesh::drain() {
   draining_ = !inbox_.empty() && !stopped_;
   if (!draining_) return;
-  const auto slice = std::move(inbox_.front());
-  inbox_.pop_front();
+  Incoming& incoming = inbox_.front();
+  const std::size_t end = std::min(incoming.writes.size(), incoming.next + kInboxSlice);
+  std::vector<cluster::RecordWrite> slice;
+  slice.reserve(end - incoming.next);
+  for (; incoming.next < end; ++incoming.next) {
+    gossip::RecordWrite& write = incoming.writes[incoming.next];
+    auto parsed = cluster::parse_write(write.shard, write.key, std::move(write.value));
+    if (parsed) {
+      slice.push_back(std::move(*parsed));
+    } else {
+      log_once_.warn("cluster: a replicated record was skipped: " +
+                     std::string{to_string(parsed.error())});
+    }
+  }
+  if (end == incoming.writes.size()) {
+    // What is left of many thousand strings is freed where there is time.
+    asio::post(workers_, [freed = std::move(incoming.writes)]() mutable { freed.clear(); });
+    inbox_.pop_front();
+  }
   on_delta_(cluster_.replicate(slice, Clock::now()));
   asio::post(control_, [this] { drain(); });
 }
@@ -299,12 +341,11 @@ bool Mesh::reload_keys() {
   }
 }
 
-Mesh::Status Mesh::status() const {
+void Mesh::note_status(const std::vector<Member>& members) {
   Status status;
-  status.self = identity_.id;
   status.role = participant_.role();
   status.held = cluster_.liveness().held();
-  for (const Member& member : node_->members()) {
+  for (const Member& member : members) {
     ++status.known;
     if (member.status != MemberStatus::alive) continue;
     ++status.alive;
@@ -314,7 +355,7 @@ Mesh::Status Mesh::status() const {
     if (publishes && member.id != identity_.id) status.publisher = member.id;
   }
   if (participant_.role() == cluster::Role::publisher) status.publisher = identity_.id;
-  return status;
+  status_ = status;
 }
 
 }  // namespace muster::daemon

@@ -10,6 +10,8 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/thread_pool.hpp>
 
 #include "base/io/log_once.hpp"
 #include "base/observation.hpp"
@@ -20,9 +22,6 @@
 #include "gossip/io/node.hpp"
 #include "mesos/io/observer.hpp"
 
-namespace boost::asio {
-class thread_pool;
-}
 namespace prometheus {
 class Gauge;
 class Registry;
@@ -36,10 +35,12 @@ class Mesh {
  public:
   /// What changed in the view; called on the control thread.
   using OnDelta = std::function<void(const ClusterDelta&)>;
+  /// What happened to members, a line each.
+  using OnNews = std::function<void(std::vector<std::string>)>;
 
   /// Throws ConfigError for keys that cannot be read and for a combination gossip refuses.
   Mesh(boost::asio::any_io_executor control, boost::asio::thread_pool& workers, const Config&,
-       cluster::Cluster&, mesos::Observer*, prometheus::Registry&, OnDelta);
+       cluster::Cluster&, mesos::Observer*, prometheus::Registry&, OnDelta, OnNews);
   ~Mesh();
   Mesh(const Mesh&) = delete;
   Mesh& operator=(const Mesh&) = delete;
@@ -59,17 +60,24 @@ class Mesh {
   bool reload_keys();
 
   struct Status {
-    NodeId self;
     cluster::Role role = cluster::Role::follower;
     NodeId publisher;  // empty: none is known
     std::size_t alive = 0;
     std::size_t known = 0;
     std::size_t held = 0;  // deaths that are known and not acted on
   };
-  Status status() const;
+  /// As of the last decision on roles, half a second ago at most.
+  const Status& status() const noexcept { return status_; }
+  const NodeId& self() const noexcept { return identity_.id; }
   std::vector<Member> members() const { return node_->members(); }
 
  private:
+  /// Replicated records on their way to the view, and how far they have come.
+  struct Incoming {
+    std::vector<gossip::RecordWrite> writes;
+    std::size_t next = 0;
+  };
+
   void decide();
   void perform(cluster::Steps);
   bool reach() const;
@@ -77,22 +85,29 @@ class Mesh {
   void on_records(std::vector<gossip::RecordWrite>);
   void on_superseded();
   void drain();
+  void tell_news(const std::vector<Member>&);
+  void note_status(const std::vector<Member>&);
   void keep_members();
   std::vector<gossip::Key> read_keys() const;
 
   boost::asio::any_io_executor control_;
   boost::asio::thread_pool& workers_;
+  // One write at a time: two of one file would be in each other's way.
+  boost::asio::strand<boost::asio::thread_pool::executor_type> disk_;
   const Config& config_;
   cluster::Cluster& cluster_;
   mesos::Observer* observer_;  // null: no masters are configured
   prometheus::Registry& registry_;
   OnDelta on_delta_;
+  OnNews on_news_;
   Identity identity_;
   cluster::Participant participant_;
   std::unique_ptr<gossip::Node> node_;
-  std::deque<std::vector<cluster::RecordWrite>> inbox_;
+  std::deque<Incoming> inbox_;
   bool draining_ = false;
   bool stopped_ = false;
+  Status status_;
+  TimePoint started_;
   std::vector<Endpoint> kept_members_;
   prometheus::Gauge& publishing_;
   prometheus::Gauge& held_;

@@ -76,6 +76,7 @@ def walk():
     watcher, other = others(first)[:2]
     dev("kill-agent", first)
     eventually("a daemon that is killed is known to be down, and its host to be there", lambda: all(statuses(n).get(first) == "daemon_down" for n in others(first)))
+    eventually("which is among the recent changes", lambda: any(f"10.66.0.{first}:" in c["text"] and "daemon is down" in c["text"] for c in get(watcher, "/v1/changes")["changes"]))
     eventually("no backend leaves with it", lambda: len(backends(watcher)) == NODES)
     eventually("another publishes", lambda: publisher(watcher) not in (None, first))
     dev("scale", "/web", NODES - 1)

@@ -101,6 +101,16 @@ TEST_CASE(
   CHECK(changes.all().front().id > changes.all().back().id);
 }
 
+TEST_CASE("recent changes: nodes are told of one by one, but for a mass of them") {
+  RecentChanges changes;
+  changes.note_members({"node a joined", "node b stopped"}, WallTime{});
+  REQUIRE(changes.all().size() == 2);
+  CHECK(changes.all().front().text == "node b stopped");
+  changes.note_members(std::vector<std::string>(500, "node c joined"), WallTime{});
+  REQUIRE(changes.all().size() == 3);
+  CHECK(changes.all().front().text == "500 nodes changed at once");
+}
+
 TEST_CASE("recent changes: long text is cut between characters") {
   RecentChanges changes;
   std::string text(RecentChanges::kMaxText - 1, 'a');
