@@ -103,10 +103,35 @@ struct Config {
   Log log;
 };
 
+/// One thing that can be set, for the manual and for those who ask what is set.
+struct OptionHelp {
+  std::string path;      // `dns.ttl_seconds`
+  std::string fallback;  // the default, in Markdown or as it would stand in the file
+  std::string meaning;
+};
+
+/// What is set outside of the file. It goes over the file's; the command line's goes over all.
+struct Overrides {
+  std::map<std::string, std::string> environment;  // MUSTER_DNS_TTL_SECONDS=10
+  std::vector<std::string> set;                    // dns.ttl_seconds=10
+  /// Those variables of this process that start with MUSTER_.
+  static Overrides from_environment();
+};
+
 /// Reads the file at `path`. Throws ConfigError; every key that is not known is an error too.
-Config load_config(const std::filesystem::path& path);
+Config load_config(const std::filesystem::path& path, const Overrides& overrides);
 
 /// The same from text; `name` stands for the file in messages.
-Config parse_config(std::string_view text, std::string_view name);
+Config parse_config(std::string_view text, std::string_view name, const Overrides& overrides = {});
+
+/// Every option that there is, section by section.
+std::vector<OptionHelp> config_options();
+
+/// The options as the table of docs/configuration.md.
+std::string config_reference();
+
+/// What is in force, as a file that could be read again: what is set, and as comments the defaults.
+/// Passwords in URLs are left out. Throws ConfigError as load_config() does.
+std::string print_config(const std::filesystem::path& path, const Overrides& overrides);
 
 }  // namespace muster::daemon

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "cli/commands.hpp"
 #include "cli/import_mesos_dns.hpp"
@@ -22,14 +23,20 @@ namespace {
 
 using namespace muster;
 
-int run_agent(const std::string& path) {
-  const daemon::Config config = daemon::load_config(path);
+daemon::Overrides overrides(const std::vector<std::string>& set) {
+  daemon::Overrides out = daemon::Overrides::from_environment();
+  out.set = set;
+  return out;
+}
+
+int run_agent(const std::string& path, const std::vector<std::string>& set) {
+  const daemon::Config config = daemon::load_config(path, overrides(set));
   daemon::set_up_logging(config.log);
   return daemon::Daemon{config}.run();
 }
 
-int check_config(const std::string& path) {
-  daemon::Config config = daemon::load_config(path);
+int check_config(const std::string& path, const std::vector<std::string>& set) {
+  daemon::Config config = daemon::load_config(path, overrides(set));
   // Only reads: else this node's identity would be made, or its epoch moved, by root.
   config.state.directory.clear();
   const daemon::Daemon never_run{std::move(config)};
@@ -61,7 +68,7 @@ int preflight(const std::string& config_file) {
   std::error_code ignored;
   if (!config_file.empty() && std::filesystem::exists(config_file, ignored)) {
     std::printf("configuration\n  ");
-    (void)check_config(config_file);
+    (void)check_config(config_file, {});
   }
   return one_works ? 0 : 1;
 }
@@ -117,6 +124,9 @@ cli::KernelView look_into_kernel(const Vip& vip, const std::string& name) {
 // What the command line said.
 struct Arguments {
   std::string config_file = "/etc/muster/muster.toml";
+  std::vector<std::string> set;  // section.key=value
+  bool print_config = false;
+  bool reference = false;
   std::string address = "127.0.0.1:61421";
   bool json = false;
   std::string wanted;  // the name that a command is about
@@ -146,6 +156,18 @@ cli::Target target_of(const Arguments& given) {
   return {endpoint_of("--address", given.address, "127.0.0.1:61421"), given.json};
 }
 
+int agent_command(Arguments& given) {
+  if (!given.print_config) return run_agent(given.config_file, given.set);
+  std::fputs(daemon::print_config(given.config_file, overrides(given.set)).c_str(), stdout);
+  return 0;
+}
+
+int check_config_command(Arguments& given) {
+  if (!given.reference) return check_config(given.config_file, given.set);
+  std::fputs(daemon::config_reference().c_str(), stdout);
+  return 0;
+}
+
 int resolve(Arguments& given) {
   if (!given.dns_server.empty()) {
     given.question.server = endpoint_of("--server", given.dns_server, "127.0.0.1:53");
@@ -166,12 +188,15 @@ class Commands {
       : app_{app}, given_{given}, chosen_{chosen} {}
 
   void add_daemon() {
-    auto* agent = add("agent", "Run the daemon of this node",
-                      [](Arguments& given) { return run_agent(given.config_file); });
+    auto* agent = add("agent", "Run the daemon of this node", agent_command);
     agent->add_option("--config", given_.config_file, "TOML file")->capture_default_str();
-    auto* check = add("check-config", "Read a configuration and say what is wrong",
-                      [](Arguments& given) { return check_config(given.config_file); });
+    agent->add_option("--set", given_.set, "An option over the file's, like dns.ttl_seconds=10");
+    agent->add_flag("--print-config", given_.print_config, "Print what is in force, and end");
+    auto* check =
+        add("check-config", "Read a configuration and say what is wrong", check_config_command);
     check->add_option("file", given_.config_file, "TOML file")->capture_default_str();
+    check->add_option("--set", given_.set, "An option over the file's, like dns.ttl_seconds=10");
+    check->add_flag("--reference", given_.reference, "Print every option there is, and end");
     auto* import = add("import", "Turn a Mesos-DNS configuration into muster.toml",
                        [](Arguments& given) { return cli::import_mesos_dns(given.wanted); });
     import->add_option("file", given_.wanted, "Mesos-DNS's JSON file")->required();

@@ -1,6 +1,10 @@
 #include "daemon/config.hpp"
 
+#include <filesystem>
+#include <fstream>
+#include <set>
 #include <string>
+#include <unistd.h>
 
 #include <doctest/doctest.h>
 
@@ -34,10 +38,12 @@ TEST_CASE("a wrong configuration is refused with file, line, key and what was ex
        "m.toml: mesos.masters: expected at least one URL like \"http://10.0.0.1:5050\""},
       {"not TOML", "[mesos\n", "m.toml:1: not TOML: "},
       {"a section that does not exist", "[mesos]\nmasters=\"http://a:1\"\n[dsn]\n",
-       "m.toml:3: dsn: unknown key; the sections are node, mesos, dns, gossip, lb, metrics, state, "
-       "log"},
+       "m.toml:3: dsn: unknown key; is \"dns\" meant? the sections are node, mesos, dns, gossip, "
+       "lb, "
+       "metrics, state, log"},
       {"a key that does not exist", "[mesos]\nmaster=\"http://a:1\"\n",
-       "m.toml:2: mesos.master: unknown key; [mesos] has masters, mode, observer, "},
+       "m.toml:2: mesos.master: unknown key; is \"masters\" meant? [mesos] has masters, "
+       "observer, "},
       {"a section that is no table", "mesos = 3\n", "m.toml:1: mesos: expected a table, got 3"},
       {"masters of the wrong type", "[mesos]\nmasters = 5050\n",
        "m.toml:2: mesos.masters: expected a URL like \"http://10.0.0.1:5050\" or a list of them, "
@@ -147,6 +153,87 @@ TEST_CASE("gossip is on where it is spoken of, and then others may ask the maste
   const Config off =
       parse_config("[mesos]\nmasters = \"http://a:1\"\n[gossip]\nenabled = false\n", "m.toml");
   CHECK_FALSE(off.gossip.enabled);
+}
+
+TEST_CASE("the environment goes over the file, and the command line over both") {
+  const std::string_view file =
+      "[mesos]\nmasters = \"http://a:1\"\n[dns]\nttl_seconds = 7\nworkers = 2\n";
+  Overrides overrides;
+  overrides.environment = {{"MUSTER_DNS_TTL_SECONDS", "8"},
+                           {"MUSTER_DNS_WORKERS", "3"},
+                           {"MUSTER_MESOS_POLL_INTERVAL", "9s"},
+                           {"MUSTER_DNS_SOA_REFRESH", "11"},
+                           {"MUSTER_GOSSIP_JOIN", "[\"10.0.0.1\", \"10.0.0.2\"]"},
+                           {"MUSTER_SEED", "5"}};
+  overrides.set = {"dns.ttl_seconds=10", "dns.listen=127.0.0.2",
+                   "dns.zones={\"corp.example\" = \"10.9.9.9\"}"};
+  const Config config = parse_config(file, "m.toml", overrides);
+  CHECK(config.dns.ttl_seconds == 10);
+  CHECK(config.dns.workers == 3);
+  CHECK(config.dns.soa_refresh == 11);
+  CHECK(config.mesos.poll_interval == std::chrono::seconds{9});
+  CHECK(config.gossip.join == std::vector<std::string>{"10.0.0.1:61420", "10.0.0.2:61420"});
+  CHECK(to_string(config.dns.listen.at(0)) == "127.0.0.2:53");
+  CHECK(to_string(config.dns.zones.at("corp.example").at(0)) == "10.9.9.9:53");
+}
+
+TEST_CASE("what is wrong outside of the file is said with the place that it came from") {
+  const auto error = [](Overrides overrides) -> std::string {
+    try {
+      (void)parse_config("[mesos]\nmasters = \"http://a:1\"\n", "m.toml", overrides);
+    } catch (const ConfigError& thrown) {
+      return thrown.what();
+    }
+    return "(accepted)";
+  };
+  CHECK(error({.environment = {{"MUSTER_DNS_WORKERS", "none"}}, .set = {}}) ==
+        "MUSTER_DNS_WORKERS: dns.workers: expected a whole number from 1 to 64, got \"none\"");
+  CHECK(error({.environment = {{"MUSTER_DNS_WORKER", "1"}}, .set = {}}) ==
+        "MUSTER_DNS_WORKER: no such option; is MUSTER_DNS_WORKERS meant?");
+  CHECK(error({.environment = {}, .set = {"dns.workers=99"}}) ==
+        "--set: dns.workers: expected a whole number from 1 to 64, got 99");
+  CHECK(error({.environment = {}, .set = {"dns.worker=1"}}) ==
+        "--set dns.worker=1: expected an option and its value like dns.ttl_seconds=10; is "
+        "dns.workers meant?");
+  CHECK(error({.environment = {}, .set = {"dns.workers"}})
+            .starts_with("--set dns.workers: expected"));
+  CHECK(error({.environment = {}, .set = {"dns.zones={\"a b\" = \"10.0.0.1\"}"}})
+            .starts_with("--set: dns.zones.a b: expected a domain name as the key"));
+}
+
+TEST_CASE("what is printed as in force reads back as the same, without passwords") {
+  const auto path =
+      std::filesystem::temp_directory_path() / ("muster-config-test-" + std::to_string(getpid()));
+  const auto write = [&](const std::string& text) { std::ofstream{path} << text; };
+  write(
+      "[mesos]\nmasters = [\"http://me:secret@a:1\"]\n[dns]\nworkers = 2\n[dns.soa]\nretry = 4\n");
+  Overrides overrides;
+  overrides.environment = {{"MUSTER_LOG_LEVEL", "debug"}};
+  const std::string first = print_config(path, overrides);
+  CHECK(first.find("secret") == std::string::npos);
+  CHECK(first.find("\nworkers = 2\n") != std::string::npos);
+  CHECK(first.find("\n# ttl_seconds = 5\n") != std::string::npos);
+  CHECK(first.find("level = 'debug'  # MUSTER_LOG_LEVEL\n") != std::string::npos);
+  write(first);
+  const Config config = load_config(path, {});
+  CHECK(config.log.level == "debug");
+  CHECK(config.dns.soa_retry == 4);
+  CHECK_FALSE(config.gossip.enabled);
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("every option has a meaning, a default and one place") {
+  const auto options = config_options();
+  CHECK(options.size() > 50);
+  std::set<std::string> paths;
+  for (const OptionHelp& option : options) {
+    CAPTURE(option.path);
+    CHECK(paths.insert(option.path).second);
+    CHECK_FALSE(option.meaning.empty());
+    CHECK_FALSE(option.fallback.empty());
+  }
+  CHECK(paths.contains("dns.soa.mname"));
+  CHECK(paths.contains("dns.zones"));
 }
 
 TEST_SUITE_END();
