@@ -102,11 +102,12 @@ void read_gossip(Section gossip, bool there, Config::Gossip& out) {
         if (good) out.join.push_back(std::move(text));
         return good;
       });
-  gossip.path("key_file", out.key_file,
-              {"a file with the cluster's key, 64 hexadecimal digits (`openssl rand -hex 32`); "
-               "further lines are keys that are accepted but not used to seal. SIGHUP reads it "
-               "again",
-               "none"});
+  gossip.path(
+      "key_file", out.key_file,
+      {"a file with the cluster's key, 64 hexadecimal digits (`openssl rand -hex 32`); "
+       "further lines are keys that are accepted but not used to seal. What is in it is read "
+       "again at SIGHUP",
+       "none"});
   gossip.boolean("insecure", out.insecure,
                  {"without a key gossip listens on loopback only; `true` allows more"});
   gossip.each_text("cluster", "a name of 1 to 64 characters",
@@ -162,7 +163,7 @@ void read_rest(Section& root, Config& config) {
 
   Section log = root.table("log");
   log.choice("level", {"debug", "info", "warn", "error"}, config.log.level,
-             {"`\"debug\"`, `\"info\"`, `\"warn\"`, `\"error\"`"});
+             {"`\"debug\"`, `\"info\"`, `\"warn\"`, `\"error\"`", {}, true});
   log.choice("format", {"text", "json"}, config.log.format,
              {"`\"text\"` or `\"json\"`, one line a message, to stderr"});
   log.finish();
@@ -219,6 +220,19 @@ std::string read_text(const std::filesystem::path& path) {
   return text;
 }
 
+// As it could stand in the file, on one line.
+std::string text_of(const toml::node& node) {
+  std::ostringstream out;
+  if (const auto* table = node.as_table()) {
+    toml::table inlined = *table;
+    inlined.is_inline(true);
+    out << inlined;
+  } else {
+    node.visit([&](const auto& typed) { out << typed; });
+  }
+  return out.str();
+}
+
 // `zk://user:password@host` without what is before the @.
 std::string without_passwords(std::string text) {
   for (std::size_t at = 0; (at = text.find("://", at)) != std::string::npos; at += 3) {
@@ -235,7 +249,40 @@ Config parse_config(std::string_view text, std::string_view name, const Override
   ConfigDocument document = parse(text, name, overrides);
   Config config = read(document);
   check_together(config, name);
+  for (const OptionHelp& option : document.options) {
+    if (const toml::node* node = find_path(document.table, option.path)) {
+      config.set.emplace(option.path, text_of(*node));
+    }
+  }
   return config;
+}
+
+ConfigChange take_live_options(Config& config, const Config& next) {
+  ConfigChange change;
+  for (const OptionHelp& option : config_options()) {
+    const auto now = next.set.find(option.path);
+    const auto before = config.set.find(option.path);
+    const bool set = now != next.set.end();
+    const bool was_set = before != config.set.end();
+    if (set ? was_set && before->second == now->second : !was_set) continue;
+    std::string& list = option.live ? change.applied : change.later;
+    list += (list.empty() ? "" : ", ") + option.path;
+    if (!option.live) continue;
+    if (set) {
+      config.set[option.path] = now->second;
+    } else {
+      config.set.erase(before);
+    }
+  }
+  config.log.level = next.log.level;
+  config.dns.upstreams = next.dns.upstreams;
+  config.dns.zones = next.dns.zones;
+  config.dns.parallel = next.dns.parallel;
+  config.dns.cache_megabytes = next.dns.cache_megabytes;
+  config.dns.recursion_from = next.dns.recursion_from;
+  config.dns.transfer_to = next.dns.transfer_to;
+  config.dns.rate_limit = next.dns.rate_limit;
+  return change;
 }
 
 Config load_config(const std::filesystem::path& path, const Overrides& overrides) {
@@ -249,13 +296,13 @@ std::vector<OptionHelp> config_options() {
 }
 
 std::string config_reference() {
-  std::string out = "| key | default | meaning |\n|---|---|---|\n";
+  std::string out = "| key | default | SIGHUP | meaning |\n|---|---|---|---|\n";
   for (const OptionHelp& option : config_options()) {
     const bool value = option.fallback.find_first_of("\"0123456789") == 0 ||
                        option.fallback == "true" || option.fallback == "false";
     const std::string mark = value ? "`" : "";
-    out += "| `" + option.path + "` | " + mark + option.fallback + mark + " | " + option.meaning +
-           " |\n";
+    out += "| `" + option.path + "` | " + mark + option.fallback + mark + " | " +
+           (option.live ? "applies it" : "") + " | " + option.meaning + " |\n";
   }
   return out;
 }
@@ -281,15 +328,7 @@ std::string print_config(const std::filesystem::path& path, const Overrides& ove
       out << "# " << key << " = " << fallback << '\n';
       continue;
     }
-    std::ostringstream value;
-    if (const auto* table = node->as_table()) {
-      toml::table inlined = *table;
-      inlined.is_inline(true);
-      value << inlined;
-    } else {
-      node->visit([&](const auto& typed) { value << typed; });
-    }
-    out << key << " = " << without_passwords(value.str());
+    out << key << " = " << without_passwords(text_of(*node));
     const auto origin = document.origins.find(option.path);
     if (origin != document.origins.end()) out << "  # " << origin->second;
     out << '\n';

@@ -101,13 +101,25 @@ struct Config {
   Gossip gossip;
   State state;
   Log log;
+
+  std::map<std::string, std::string> set;  // what is not left at its default: path and value
 };
+
+/// What a new configuration changed: paths of options, separated by commas.
+struct ConfigChange {
+  std::string applied;
+  std::string later;  // needs a restart
+};
+
+/// Takes over from `next` what can change while the daemon serves (OptionHelp::live).
+ConfigChange take_live_options(Config& config, const Config& next);
 
 /// One thing that can be set, for the manual and for those who ask what is set.
 struct OptionHelp {
   std::string path;      // `dns.ttl_seconds`
   std::string fallback;  // the default, in Markdown or as it would stand in the file
   std::string meaning;
+  bool live = false;  // SIGHUP applies it
 };
 
 /// What is set outside of the file. It goes over the file's; the command line's goes over all.

@@ -77,13 +77,14 @@ void read_access(Section& dns, Config::Dns& out) {
   };
   std::vector<std::string> recursion;
   prefixes("recursion_from", recursion,
-           {"networks that have names forwarded; this machine always", "private networks"});
+           {"networks that have names forwarded; this machine always", "private networks", true});
   if (dns.has("recursion_from")) out.recursion_from = std::move(recursion);
-  prefixes("transfer_to", out.transfer_to, {"networks that may take whole zones (AXFR)", "none"});
+  prefixes("transfer_to", out.transfer_to,
+           {"networks that may take whole zones (AXFR)", "none", true});
   endpoints(dns, "notify", "an address like \"10.0.0.9\" or \"10.0.0.9:53\", or a list of them",
             {"secondaries that are told of changes", "none"}, out.notify);
   dns.integer("rate_limit", 0, 1'000'000, out.rate_limit,
-              {"replies a second to one client network; `0`: no limit"});
+              {"replies a second to one client network; `0`: no limit", {}, true});
   dns.boolean("enumerate", out.enumerate, {"serve `/v1/enumerate` and `/v1/axfr`"});
 }
 
@@ -92,22 +93,23 @@ void read_forwarding(Section& dns, Config::Dns& out) {
       "an address like \"8.8.8.8\" or \"8.8.8.8:53\", or a list of them";
   std::vector<Endpoint> upstreams;
   endpoints(dns, "upstreams", kExpected,
-            {"where all other names are asked; `[]` forwards nothing", "`/etc/resolv.conf`"},
+            {"where all other names are asked; `[]` forwards nothing", "`/etc/resolv.conf`", true},
             upstreams);
   if (dns.has("upstreams")) out.upstreams = std::move(upstreams);
   dns.map("zones",
           {"upstreams for single zones: `\"corp.example\" = [\"10.9.9.9\"]`; the longest match is "
            "taken",
-           "none"},
+           "none", true},
           [&](Section& zones, const std::string& zone) {
             if (!is_zone_name(zone)) zones.fail(zone, "a domain name as the key");
             endpoints(zones, zone, kExpected, {}, out.zones[zone]);
           });
   std::string forward = out.parallel ? "parallel" : "hedged";
   dns.choice("forward", {"hedged", "parallel"}, forward,
-             {"the best upstream, and a second one when it is slow; or two at once"});
+             {"the best upstream, and a second one when it is slow; or two at once", {}, true});
   out.parallel = forward == "parallel";
-  dns.integer("cache_megabytes", 0, 4096, out.cache_megabytes, {"a worker; `0`: no cache"});
+  dns.integer("cache_megabytes", 0, 4096, out.cache_megabytes,
+              {"a worker; `0`: no cache", {}, true});
 }
 
 }  // namespace

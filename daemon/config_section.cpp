@@ -101,7 +101,7 @@ const toml::node* Section::find(std::string_view key, Help help, std::string fal
   know(key);
   document_.options.push_back(
       {full(key), help.fallback.empty() ? std::move(fallback) : std::string{help.fallback},
-       std::string{help.meaning}});
+       std::string{help.meaning}, help.live});
   return table_ == nullptr ? nullptr : table_->get(key);
 }
 

@@ -20,6 +20,7 @@ namespace muster::daemon {
 struct Help {
   std::string_view meaning;
   std::string_view fallback = {};
+  bool live = false;  // SIGHUP applies it
 };
 
 /// The document that is read, where each of its values comes from, and what was asked of it.

@@ -150,7 +150,7 @@ dns::ServerOptions dns_options(const Config& config) {
 
 class Daemon::Impl {
  public:
-  explicit Impl(Config config);
+  Impl(Config config, std::function<Config()> reload);
   int run();
 
  private:
@@ -160,12 +160,13 @@ class Daemon::Impl {
   void take_more();
   void deliver(const ClusterDelta& delta);
   void report_problems();
-  void stop();
+  void reload();
   asio::awaitable<void> watch_cluster_timer();
   asio::awaitable<void> save_when_changed();
   asio::awaitable<void> wait_for_signal();
 
   Config config_;
+  std::function<Config()> reload_;
   prometheus::Registry registry_;
   metrics::Exposition exposition_{registry_, {kVersion, ""}};
   prometheus::Family<prometheus::Counter>& problems_;
@@ -189,8 +190,9 @@ class Daemon::Impl {
   TaskGroup tasks_{context_.get_executor()};
 };
 
-Daemon::Impl::Impl(Config config)
+Daemon::Impl::Impl(Config config, std::function<Config()> reload)
     : config_{std::move(config)},
+      reload_{std::move(reload)},
       problems_{prometheus::BuildCounter()
                     .Name("muster_cluster_problems_total")
                     .Help("Records and observations that were skipped, by kind")
@@ -400,6 +402,28 @@ asio::awaitable<void> Daemon::Impl::save_when_changed() {
   }
 }
 
+// Applies what can change while it serves, and names the rest. All or nothing of a file is taken.
+void Daemon::Impl::reload() {
+  if (mesh_ != nullptr && mesh_->reload_keys()) spdlog::info("SIGHUP: the gossip keys were read");
+  std::optional<Config> next;
+  dns::ServerOptions dns;
+  try {
+    next = reload_();
+    dns = dns_options(*next);
+  } catch (const ConfigError& error) {
+    spdlog::error("SIGHUP: the configuration stays as it is: {}", error.what());
+    return;
+  }
+  const ConfigChange change = take_live_options(config_, *next);
+  spdlog::set_level(spdlog::level::from_str(config_.log.level));
+  if (dns_ != nullptr) dns_->reconfigure(dns);
+  spdlog::info("SIGHUP: {}",
+               change.applied.empty() ? "nothing to apply" : "applied " + change.applied);
+  if (!change.later.empty()) {
+    spdlog::warn("SIGHUP: at the next start, which interrupts no connection: {}", change.later);
+  }
+}
+
 asio::awaitable<void> Daemon::Impl::wait_for_signal() {
   asio::signal_set signals{context_, SIGTERM, SIGINT, SIGHUP};
   for (;;) {
@@ -410,15 +434,14 @@ asio::awaitable<void> Daemon::Impl::wait_for_signal() {
                    number == SIGINT ? "SIGINT" : "SIGTERM");
       break;
     }
-    const bool keys = mesh_ != nullptr && mesh_->reload_keys();
-    spdlog::warn("SIGHUP: {}a changed configuration takes effect at the next start",
-                 keys ? "the gossip keys were read again; otherwise, " : "");
+    reload();
   }
   notify("STOPPING=1");
   tasks_.stop();
 }
 
-Daemon::Daemon(Config config) : impl_{std::make_unique<Impl>(std::move(config))} {}
+Daemon::Daemon(Config config, std::function<Config()> reload)
+    : impl_{std::make_unique<Impl>(std::move(config), std::move(reload))} {}
 Daemon::~Daemon() = default;
 int Daemon::run() {
   return impl_->run();

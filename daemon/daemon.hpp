@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "daemon/config.hpp"
@@ -13,7 +14,8 @@ namespace muster::daemon {
 /// kernel goes on balancing what it was told.
 class Daemon {
  public:
-  explicit Daemon(Config config);
+  /// `reload` reads the configuration anew, on SIGHUP; it may throw ConfigError.
+  Daemon(Config config, std::function<Config()> reload);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;

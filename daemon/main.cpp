@@ -30,16 +30,17 @@ daemon::Overrides overrides(const std::vector<std::string>& set) {
 }
 
 int run_agent(const std::string& path, const std::vector<std::string>& set) {
-  const daemon::Config config = daemon::load_config(path, overrides(set));
+  const auto load = [path, given = overrides(set)] { return daemon::load_config(path, given); };
+  const daemon::Config config = load();
   daemon::set_up_logging(config.log);
-  return daemon::Daemon{config}.run();
+  return daemon::Daemon{config, load}.run();
 }
 
 int check_config(const std::string& path, const std::vector<std::string>& set) {
   daemon::Config config = daemon::load_config(path, overrides(set));
   // Only reads: else this node's identity would be made, or its epoch moved, by root.
   config.state.directory.clear();
-  const daemon::Daemon never_run{std::move(config)};
+  const daemon::Daemon never_run{std::move(config), {}};
   std::printf("%s: good\n", path.c_str());
   return 0;
 }

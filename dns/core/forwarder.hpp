@@ -78,6 +78,9 @@ class Forwarder {
 
   explicit Forwarder(ForwarderOptions);
 
+  /// Counters go on where those of `before` are.
+  void count_on_from(const Forwarder& before) noexcept { stats_ = before.stats_; }
+
   /// All upstreams of all zones, each once.
   const std::vector<Endpoint>& upstreams() const noexcept { return endpoints_; }
   bool can_forward() const noexcept { return !endpoints_.empty(); }

@@ -46,7 +46,14 @@ class Relay {
   bool can_forward() const noexcept { return forwarder_.can_forward(); }
   void ask(std::span<const std::byte> message, const Query& query, Transport transport,
            std::uint64_t client);
+  /// Ends what is under way. The object may go once it is idle().
   void stop();
+  bool stopped() const noexcept { return stopping_; }
+  /// Nothing of it is left in the io_context.
+  bool idle() const noexcept { return ports_.empty() && tcp_running_ == 0; }
+
+  /// Counters go on where those of `before` are.
+  void count_on_from(const Relay& before) { forwarder_.count_on_from(before.forwarder_); }
 
   const Forwarder& forwarder() const noexcept { return forwarder_; }
 

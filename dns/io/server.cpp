@@ -171,6 +171,18 @@ class Server::Impl {
     count_queued();
   }
 
+  void reconfigure(const ServerOptions& options) {
+    options_.upstreams = options.upstreams;
+    options_.zone_upstreams = options.zone_upstreams;
+    options_.parallel_upstreams = options.parallel_upstreams;
+    options_.cache_octets = options.cache_octets;
+    options_.recursion_from = options.recursion_from;
+    options_.transfer_to = options.transfer_to;
+    options_.rate_limit = options.rate_limit;
+    const ForwarderOptions forwarding = forwarder_options();
+    for (const auto& worker : workers_) worker->take(policy(forwarding));
+  }
+
   void stop() {
     flush_timer_.cancel();
     for (const auto& worker : workers_) worker->stop();
@@ -219,11 +231,9 @@ class Server::Impl {
     return out;
   }
 
-  Worker::Options worker_options(const ForwarderOptions& forwarding, bool first) {
-    Worker::Options out;
+  Worker::Policy policy(const ForwarderOptions& forwarding) const {
+    Worker::Policy out;
     out.forwarder = forwarding;
-    out.first_rotation = static_cast<std::uint32_t>(random_seed());
-    out.cookies = cookies_;
     std::vector<Prefix> recursion = options_.recursion_from;
     for (const IpAddress& own : local_addresses()) {
       recursion.push_back({own, own.is_v4() ? 32U : 128U});
@@ -233,6 +243,14 @@ class Server::Impl {
     // Each worker sees its share of a client's sockets, which may be all of them.
     out.rate_limit = options_.rate_limit;
     out.rate_seed = random_seed();
+    return out;
+  }
+
+  Worker::Options worker_options(const ForwarderOptions& forwarding, bool first) {
+    Worker::Options out;
+    out.policy = policy(forwarding);
+    out.first_rotation = static_cast<std::uint32_t>(random_seed());
+    out.cookies = cookies_;
     if (!first) return out;
     out.notify = options_.notify;
     for (const Zone& zone : catalog_.snapshot()->table().zones) {
@@ -355,6 +373,10 @@ std::vector<Endpoint> Server::bound() const {
 
 void Server::apply(const ClusterDelta& delta) {
   impl_->apply(delta);
+}
+
+void Server::reconfigure(const ServerOptions& options) {
+  impl_->reconfigure(options);
 }
 
 Server::Status Server::status() const {

@@ -81,6 +81,11 @@ class Server {
   /// as complete, so that what is still missing is SERVFAIL and not NXDOMAIN.
   void apply(const ClusterDelta&);
 
+  /// Goes by another policy from now on, without losing a query: upstreams, zone_upstreams,
+  /// parallel_upstreams, cache_octets, recursion_from, transfer_to and rate_limit are taken over,
+  /// the rest of the options stays as it was. The caches begin empty. After start().
+  void reconfigure(const ServerOptions&);
+
   struct Status {
     std::uint64_t names = 0;
     std::uint64_t records = 0;

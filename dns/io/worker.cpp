@@ -10,21 +10,30 @@
 #include "dns/io/udp_socket.hpp"
 
 namespace muster::dns {
+namespace {
+
+constexpr Duration kRetire{3000};  // beyond ForwarderOptions::budget
+
+}  // namespace
 
 Worker::Worker(Options options, SnapshotCell<ZoneSnapshot>& cell, WorkerCounters& counters)
     : reader_{cell},
       counters_{counters},
       cookies_{std::move(options.cookies)},
-      recursion_{std::move(options.recursion)},
-      transfer_{std::move(options.transfer)},
-      rate_limit_{options.rate_limit, options.rate_seed},
+      recursion_{std::move(options.policy.recursion)},
+      transfer_{std::move(options.policy.transfer)},
+      rate_limit_{options.policy.rate_limit, options.policy.rate_seed},
       context_{1},
-      relay_{context_, std::move(options.forwarder),
-             [this](Forwarder::Deliver&& made) { deliver(std::move(made)); },
-             [this] { flush_soon(); }},
+      relay_{make_relay(std::move(options.policy.forwarder))},
       notifier_{context_, std::move(options.notify), std::move(options.notify_apexes)},
       tcp_{std::make_unique<TcpConnections>(*this)},
       rotation_{options.first_rotation} {}
+
+std::unique_ptr<Relay> Worker::make_relay(ForwarderOptions options) {
+  return std::make_unique<Relay>(
+      context_, std::move(options), [this](Forwarder::Deliver&& made) { deliver(std::move(made)); },
+      [this] { flush_soon(); });
+}
 
 Worker::~Worker() {
   stop();
@@ -46,10 +55,38 @@ void Worker::stop() {
   boost::asio::post(context_, [this] {
     for (const auto& socket : udp_) socket->close();
     tcp_->close();
-    relay_.stop();
+    relay_->stop();
+    retiring_.cancel();
+    for (const auto& relay : retired_) relay->stop();
     notifier_.stop();
   });
   thread_.join();
+}
+
+void Worker::take(Policy policy) {
+  boost::asio::post(context_, [this, policy = std::move(policy)]() mutable {
+    recursion_ = std::move(policy.recursion);
+    transfer_ = std::move(policy.transfer);
+    rate_limit_ = RateLimit{policy.rate_limit, policy.rate_seed};
+    auto next = make_relay(std::move(policy.forwarder));
+    next->count_on_from(*relay_);
+    retired_.push_back(std::exchange(relay_, std::move(next)));
+    end_retired();
+  });
+}
+
+// A retired relay is stopped once nothing that it asked can be under way, and freed once its last
+// handler has run.
+void Worker::end_retired() {
+  retiring_.expires_after(kRetire);
+  retiring_.async_wait([this](const boost::system::error_code& error) {
+    if (error) return;
+    std::erase_if(retired_, [](const auto& relay) { return relay->stopped() && relay->idle(); });
+    for (const auto& relay : retired_) {
+      if (!relay->stopped()) relay->stop();
+    }
+    if (!retired_.empty()) end_retired();
+  });
 }
 
 // After what else is ready now: answers that several upstream sockets bring leave together.
@@ -76,7 +113,7 @@ Answer Worker::respond(std::span<const std::byte> message, Transport transport,
                        std::span<std::byte> out, Query& query) {
   const AnswerOptions options{.rotation = rotation_++,
                               .transport = transport,
-                              .recursion_available = relay_.can_forward(),
+                              .recursion_available = relay_->can_forward(),
                               .cookies = cookies_.get(),
                               .client = client,
                               .now = unix_now_,
@@ -116,22 +153,22 @@ void Worker::answer_forward(std::span<const std::byte> message, Transport transp
                             std::span<const std::byte> client, std::span<std::byte> out,
                             const Query& query, Answer& made) {
   const bool allowed = recursion_.allows(address_of(client));
-  if (!relay_.can_forward() || !allowed) {
+  if (!relay_->can_forward() || !allowed) {
     made.kind = Answer::Kind::reply;
     made.rcode = rcode::kRefused;
     made.size = empty_reply(message, query, rcode::kRefused,
                             allowed ? std::uint16_t{0} : ede::kProhibited, false, out);
     return;
   }
-  const auto hit = relay_.cached(now_, message, query, transport, out);
+  const auto hit = relay_->cached(now_, message, query, transport, out);
   if (!hit) return;
-  if (hit->refresh) relay_.refresh(message, query);
+  if (hit->refresh) relay_->refresh(message, query);
   made.kind = Answer::Kind::reply;
   made.zone = Answer::kForwardedZone;
   made.rcode = hit->rcode;
   made.truncated = hit->truncated;
   made.size = hit->size;
-  counters_.take(relay_.forwarder());
+  counters_.take(relay_->forwarder());
 }
 
 void Worker::answer_transfer(std::span<const std::byte> message, Transport transport,
@@ -155,8 +192,8 @@ void Worker::forward(std::span<const std::byte> message, const Query& query, Tra
                      Client client) {
   const std::uint64_t number = next_client_++;
   pending_.emplace(number, Pending{std::move(client), query.qtype});
-  relay_.ask(message, query, transport, number);
-  counters_.take(relay_.forwarder());
+  relay_->ask(message, query, transport, number);
+  counters_.take(relay_->forwarder());
 }
 
 void Worker::deliver(Forwarder::Deliver&& made) {
@@ -165,7 +202,7 @@ void Worker::deliver(Forwarder::Deliver&& made) {
   Pending pending = std::move(found->second);
   pending_.erase(found);
   counters_.count_forwarded(pending.qtype, made.rcode);
-  counters_.take(relay_.forwarder());
+  counters_.take(relay_->forwarder());
   if (auto* const udp = std::get_if<UdpClient>(&pending.client)) {
     UdpSocket& socket = *udp->socket;
     socket.queue(std::move(*udp), std::move(made.reply));

@@ -35,14 +35,18 @@ class UdpSocket;
 /// everything else happens on the worker's own.
 class Worker {
  public:
-  struct Options {
+  /// What may change while it serves.
+  struct Policy {
     ForwarderOptions forwarder;
-    std::uint32_t first_rotation = 0;
-    std::shared_ptr<const Cookies> cookies;  // all workers make the same
-    AccessList recursion;                    // whose queries are forwarded
-    AccessList transfer;                     // who may have whole zones
+    AccessList recursion;  // whose queries are forwarded
+    AccessList transfer;   // who may have whole zones
     unsigned rate_limit = 0;
     std::uint64_t rate_seed = 0;
+  };
+  struct Options {
+    Policy policy;
+    std::uint32_t first_rotation = 0;
+    std::shared_ptr<const Cookies> cookies;    // all workers make the same
     std::vector<Endpoint> notify;              // secondaries to tell of changes
     std::vector<std::string> notify_apexes{};  // and of which zones
   };
@@ -68,6 +72,10 @@ class Worker {
   /// Tells the secondaries; from any thread, between run() and stop().
   void notify();
 
+  /// Goes by another policy from now on. What is under way at upstreams is answered as it was
+  /// asked; the cache begins empty. From any thread, between run() and stop().
+  void take(Policy);
+
   /// One snapshot and one time for a batch; valid until the next call.
   const ZoneSnapshot& zones();
   /// The same snapshot for as long as it is held.
@@ -81,9 +89,11 @@ class Worker {
                Client client);
   WorkerCounters& counters() noexcept { return counters_; }
   boost::asio::io_context& context() noexcept { return context_; }
-  bool can_forward() const noexcept { return relay_.can_forward(); }
+  bool can_forward() const noexcept { return relay_->can_forward(); }
 
  private:
+  std::unique_ptr<Relay> make_relay(ForwarderOptions options);
+  void end_retired();
   void deliver(Forwarder::Deliver&& deliver);
   void flush_soon();
   bool limited(std::span<const std::byte> client, const Query& query, std::span<std::byte> out,
@@ -109,7 +119,9 @@ class Worker {
   TimePoint now_ = Clock::now();
   std::uint32_t unix_now_ = 0;
   boost::asio::io_context context_;
-  Relay relay_;
+  std::unique_ptr<Relay> relay_;
+  std::list<std::unique_ptr<Relay>> retired_;  // with what was asked under earlier policies
+  boost::asio::steady_timer retiring_{context_};
   Notifier notifier_;
   std::list<std::unique_ptr<UdpSocket>> udp_;
   std::unique_ptr<TcpConnections> tcp_;

@@ -222,6 +222,26 @@ TEST_CASE("what is printed as in force reads back as the same, without passwords
   std::filesystem::remove(path);
 }
 
+TEST_CASE("a new configuration is taken over as far as it can be, and the rest is named") {
+  const auto with = [](const std::string& rest) {
+    return parse_config("[mesos]\nmasters = \"http://a:1\"\n" + rest, "m.toml");
+  };
+  Config config = with("[dns]\nworkers = 2\nupstreams = [\"10.0.0.1\"]\nrate_limit = 5\n");
+  const Config next =
+      with("[dns]\nworkers = 3\nupstreams = [\"10.0.0.2\"]\n[log]\nlevel = \"debug\"\n");
+  const ConfigChange change = take_live_options(config, next);
+  CHECK(change.applied == "dns.upstreams, dns.rate_limit, log.level");
+  CHECK(change.later == "dns.workers");
+  CHECK(to_string(config.dns.upstreams->at(0)) == "10.0.0.2:53");
+  CHECK(config.dns.rate_limit == 0);
+  CHECK(config.dns.workers == 2);
+  CHECK(config.log.level == "debug");
+  // What waits for the next start is named again, what is applied is not.
+  const ConfigChange again = take_live_options(config, next);
+  CHECK(again.applied.empty());
+  CHECK(again.later == "dns.workers");
+}
+
 TEST_CASE("every option has a meaning, a default and one place") {
   const auto options = config_options();
   CHECK(options.size() > 50);

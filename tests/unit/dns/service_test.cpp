@@ -42,7 +42,7 @@ class Upstream {
   }
   Endpoint at() const { return sockets_->endpoint; }
   int count() const { return count_; }
-  void silence() { silent_ = true; }
+  void silence(bool silent = true) { silent_ = silent; }
 
  private:
   void run() {
@@ -234,6 +234,30 @@ TEST_CASE("a connection says how long it may idle to who asks") {
   transmit(udp, query);
   const Bytes plain = receive(udp);
   CHECK(plain.size() == reply.size() - 6);
+}
+
+TEST_CASE("another policy holds from now on, and what was asked under the old one is answered") {
+  Upstream before;
+  Upstream after;
+  before.silence();
+  ServerOptions options = local_options();
+  options.upstreams = {before.at()};
+  RunningServer running{options};
+  std::thread waiting{[&] {
+    // The upstream's first reply is to the repetition, when another policy holds already.
+    CHECK(ask_udp(running.at(), "old.example", type::kA).rcode == rcode::kNoError);
+  }};
+  while (before.count() == 0) std::this_thread::sleep_for(Duration{1});
+  options.upstreams = {after.at()};
+  running.server.reconfigure(options);
+  CHECK(ask_udp(running.at(), "new.example", type::kA).rcode == rcode::kNoError);
+  CHECK(after.count() == 1);
+  before.silence(false);
+  waiting.join();
+  CHECK(after.count() == 1);
+  options.upstreams = {};
+  running.server.reconfigure(options);
+  CHECK(code_of(running, "newer.example") == rcode::kRefused);
 }
 
 TEST_SUITE_END();
