@@ -121,8 +121,8 @@ void read_gossip(Section gossip, bool there, Config::Gossip& out) {
 
 void read_lb(Section lb, Config::Lb& out) {
   lb.boolean("enabled", out.enabled, {"balance in this node's kernel"});
-  lb.choice("driver", {"auto", "ipvs", "nft"}, out.driver,
-            {"`\"auto\"`, `\"ipvs\"` or `\"nft\"`: data-plane.md"});
+  lb.choice("driver", {"auto", "ipvs", "nft", "bpf"}, out.driver,
+            {"`\"auto\"`, `\"ipvs\"`, `\"nft\"` or `\"bpf\"`: data-plane.md"});
   lb.each_text("ipvs_scheduler", "the name of an IPVS scheduler like \"wlc\" or \"rr\"",
                {"any scheduler the kernel has", "`\"wlc\"`"}, [&](const std::string& text) {
                  out.ipvs_scheduler = text;
@@ -133,6 +133,8 @@ void read_lb(Section lb, Config::Lb& out) {
                });
   lb.duration("ipvs_drain", std::chrono::seconds{0}, std::chrono::hours{24}, out.ipvs_drain,
               {"with ipvs: how long connections to a backend that has left may go on"});
+  lb.text("bpf_cgroup", out.bpf_cgroup,
+          {"with bpf: the cgroup2 folder whose processes it serves", "the root: all processes"});
   lb.finish();
 }
 

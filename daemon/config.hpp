@@ -68,9 +68,10 @@ struct Config {
   };
   struct Lb {
     bool enabled = true;
-    std::string driver = "auto";  // or "ipvs", "nft"
+    std::string driver = "auto";  // or "ipvs", "nft", "bpf"
     std::string ipvs_scheduler = "wlc";
     Duration ipvs_drain{std::chrono::minutes{10}};
+    std::string bpf_cgroup = {};
   };
   struct Metrics {
     Endpoint listen{IpAddress{IpAddress::V4{127, 0, 0, 1}}, *Port::from(61421)};

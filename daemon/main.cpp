@@ -45,14 +45,14 @@ int check_config(const std::string& path, const std::vector<std::string>& set) {
   return 0;
 }
 
-// What this machine lacks for each driver, and what would mend it. Exit status 1: neither works.
+// What this machine lacks for each driver, and what would mend it. Exit status 1: none works.
 int preflight(const std::string& config_file) {
   const lb::BalancerOptions options;
   lb::DriverConfig config;
   config.range_v4 = lb::Prefix::parse(options.vip_range_v4);
   config.range_v6 = lb::Prefix::parse(options.vip_range_v6);
   bool one_works = false;
-  for (const char* name : {"ipvs", "nft"}) {
+  for (const char* name : {"ipvs", "nft", "bpf"}) {
     std::printf("driver %s\n", name);
     bool works = true;
     for (const lb::Finding& finding : lb::check_driver(name, config)) {

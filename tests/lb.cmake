@@ -2,7 +2,7 @@ muster_test(lb_core_test LABEL unit
   SOURCES unit/lb/plan_test.cpp unit/lb/slots_test.cpp unit/lb/vip_table_test.cpp
   DEPENDS muster::lb::core)
 muster_test(lb_io_test LABEL unit
-  SOURCES unit/lb/balancer_test.cpp unit/lb/fake_driver_test.cpp unit/lb/ipvs_plan_test.cpp unit/lb/netlink_test.cpp unit/lb/programmer_test.cpp
+  SOURCES unit/lb/balancer_test.cpp unit/lb/fake_driver_test.cpp unit/lb/ipvs_plan_test.cpp unit/lb/limits_test.cpp unit/lb/netlink_test.cpp unit/lb/programmer_test.cpp
   DEPENDS muster::lb::io)
 
 add_library(muster_test_netns STATIC support/netns.cpp support/sockets.cpp)
@@ -10,10 +10,18 @@ target_include_directories(muster_test_netns PUBLIC ${PROJECT_SOURCE_DIR})
 target_link_libraries(muster_test_netns PUBLIC muster::base Threads::Threads PRIVATE muster_options)
 
 # Where namespaces cannot be made a scenario prints "SKIPPED: <reason>", and ctest shows it so.
-add_executable(lb_scenarios scenarios/lb_driver_test.cpp scenarios/lb_life_test.cpp scenarios/lb_size_test.cpp scenarios/lb_traffic_test.cpp)
+add_executable(lb_scenarios scenarios/lb_bpf_test.cpp scenarios/lb_driver_test.cpp scenarios/lb_life_test.cpp scenarios/lb_size_test.cpp scenarios/lb_traffic_test.cpp)
 target_link_libraries(lb_scenarios PRIVATE muster_test_main muster_options muster_test_netns muster::lb::io)
 doctest_discover_tests(lb_scenarios
   PROPERTIES LABELS scenario TIMEOUT 300 SKIP_REGULAR_EXPRESSION "SKIPPED: ")
+
+# The same list once more with the bpf driver; each in a cgroup and a BPF file system of its own.
+if(MUSTER_BPF)
+  target_compile_definitions(lb_scenarios PRIVATE MUSTER_HAS_BPF)
+  doctest_discover_tests(lb_scenarios TEST_PREFIX "bpf: " TEST_LIST lb_scenarios_bpf
+    TEST_SPEC "-tce=on ipvs*,from one driver*,with nothing left to wait*,ipvsadm*,auto takes*,on bpf*,bpf and nft*,what driver bpf*"
+    PROPERTIES LABELS scenario TIMEOUT 300 SKIP_REGULAR_EXPRESSION "SKIPPED: " ENVIRONMENT MUSTER_LB_DRIVER=bpf)
+endif()
 
 # The same list under a kernel that has IPVS, once for each driver. In a sanitized build, which a
 # virtual machine without hardware support runs slowly, only what tells most; elsewhere all of it.
@@ -33,3 +41,8 @@ foreach(driver ipvs nft)
     break()
   endif()
 endforeach()
+
+# For bench/run lb.
+add_executable(lb_bench EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/bench/lb_bench.cpp)
+target_include_directories(lb_bench PRIVATE ${PROJECT_SOURCE_DIR})
+target_link_libraries(lb_bench PRIVATE muster::lb::io muster_options)

@@ -23,6 +23,7 @@
 #include "base/io/log_once.hpp"
 #include "lb/io/connections.hpp"
 #include "lb/io/driver_choice.hpp"
+#include "lb/io/limits.hpp"
 #include "lb/io/programmer.hpp"
 
 namespace muster::lb {
@@ -104,6 +105,7 @@ struct Metrics {
 struct ReadResult {
   Result<KernelState> state = ErrorCode{};
   std::shared_ptr<const ConnectionTotals> totals;
+  std::vector<Limit> limits = {};
 };
 
 ClusterDelta slice_of(const ClusterDelta& delta, std::size_t from) {
@@ -127,6 +129,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
         driver_{std::move(driver)},
         options_{std::move(options)},
         metrics_{registry},
+        limits_{registry},
         programmer_{*driver_, options_.policy},
         wake_{control} {}
 
@@ -162,6 +165,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   std::unique_ptr<Driver> driver_;
   BalancerOptions options_;
   Metrics metrics_;
+  LimitWatch limits_;
   Programmer programmer_;
   Capabilities capabilities_;
   RouteSources sources_;
@@ -202,7 +206,8 @@ Result<void> Balancer::Impl::start() {
                       .range_v6 = {},
                       .policy = options_.policy,
                       .scheduler = options_.ipvs_scheduler,
-                      .drain = options_.ipvs_drain};
+                      .drain = options_.ipvs_drain,
+                      .bpf_cgroup = options_.bpf_cgroup};
   for (const auto& [text, range] : {std::pair{&options_.vip_range_v4, &config.range_v4},
                                     std::pair{&options_.vip_range_v6, &config.range_v6}}) {
     if (text->empty()) continue;
@@ -414,6 +419,7 @@ void Balancer::Impl::start_read(bool exclusive) {
                auto result = std::make_shared<ReadResult>();
                result->state = driver_->read();
                if (result->state) result->totals = counter_.update(*result->state);
+               result->limits = read_limits();
                asio::post(control, [weak, result, epoch, exclusive] {
                  if (const auto self = weak.lock())
                    self->finish_read(std::move(*result), epoch, exclusive);
@@ -424,6 +430,7 @@ void Balancer::Impl::start_read(bool exclusive) {
 void Balancer::Impl::finish_read(ReadResult result, std::uint64_t epoch, bool exclusive) {
   reading_ = false;
   exclusive_ = false;
+  limits_.publish(result.limits, log_);
   if (!result.state) {
     metrics_.error("read");
     last_error_ = "reading the kernel's table: " + result.state.error().message();

@@ -33,6 +33,8 @@ struct BalancerOptions {
   /// IPVS: see DriverConfig.
   std::string ipvs_scheduler = "wlc";
   Duration ipvs_drain{std::chrono::minutes{10}};
+  /// bpf: see DriverConfig.
+  std::string bpf_cgroup = {};
 };
 
 /// Keeps the kernel's load balancing equal to the cluster's state. Control thread only, but for
@@ -95,7 +97,7 @@ class Balancer {
 };
 
 /// Removes what muster owns and nothing else, whichever driver made it: its tables, its IPVS
-/// services, and the routes that carry its protocol numbers. Says what it removed, one line each;
+/// services, its BPF programs and maps, and the routes that carry its protocol numbers. Says what it removed, one line each;
 /// removing nothing is a success.
 Result<std::vector<std::string>> cleanup(const std::string& table = "muster");
 

@@ -29,7 +29,22 @@ class Category final : public boost::system::error_category {
       case Errc::no_scheduler:
         return "this kernel has no such IPVS scheduler; see status for its name";
       case Errc::bad_driver:
-        return "a driver is auto, ipvs or nft";
+        return "a driver is auto, ipvs, nft or bpf";
+      case Errc::no_bpf_build:
+        return "install clang and libbpf-dev (deploy/install-deps build bpf) and build muster "
+               "again, or choose driver nft";
+      case Errc::no_bpf:
+        return "driver bpf needs Linux 5.14 with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF; or "
+               "choose driver nft";
+      case Errc::no_bpf_fs:
+        return "mount -t bpf bpf /sys/fs/bpf (systemd does so), or choose driver nft";
+      case Errc::no_cgroup2:
+        return "mount cgroup2 (mount -t cgroup2 none /sys/fs/cgroup), run muster outside of cgroup "
+               "namespaces, or name a folder of it by lb.bpf_cgroup; or choose driver nft";
+      case Errc::bpf_not_permitted:
+        return "driver bpf needs the capability CAP_BPF beside CAP_NET_ADMIN, the bpf() system "
+               "call, and a folder /sys/fs/bpf/muster it may write (docs/data-plane.md, \"Driver "
+               "bpf\")";
     }
     return "unknown load balancer error";
   }

@@ -30,6 +30,11 @@ enum class Errc {
   bad_driver,         // no such driver
   missing_feature,    // it has, but not all that is needed: see status().last_error
   bad_range,          // a Vip range is not `address/length`
+  no_bpf_build,       // muster was built without the bpf driver
+  no_bpf,             // the kernel cannot run its programs: see Driver::detail()
+  no_bpf_fs,          // no BPF file system at /sys/fs/bpf
+  no_cgroup2,         // no cgroup2 hierarchy, or not its root
+  bpf_not_permitted,  // CAP_BPF is missing, or the BPF file system is not ours to write
 };
 const boost::system::error_category& error_category() noexcept;
 inline ErrorCode make_error_code(Errc code) noexcept {
@@ -56,6 +61,8 @@ struct DriverConfig {
   /// IPVS: how long connections to a backend that has left may go on. It cannot let them go on
   /// without keeping the backend; the other drivers can, and do.
   Duration drain{std::chrono::minutes{10}};
+  /// bpf: the cgroup2 folder whose processes are served without nftables. Empty: all, the root's.
+  std::string bpf_cgroup = {};
   /// open() finds out what there is, and changes no settings.
   bool check_only = false;
 };

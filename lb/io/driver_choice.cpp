@@ -3,6 +3,8 @@
 #include <optional>
 #include <utility>
 
+#include "lb/io/bpf_driver.hpp"
+#include "lb/io/bpf_pins.hpp"
 #include "lb/io/ipvs_driver.hpp"
 #include "lb/io/nft_driver.hpp"
 
@@ -11,6 +13,7 @@ namespace {
 
 std::unique_ptr<Driver> make(std::string_view name, const std::string& table) {
   if (name == "ipvs") return std::make_unique<IpvsDriver>(table);
+  if (name == "bpf") return make_bpf_driver(table);
   return std::make_unique<NftDriver>(table);
 }
 std::string_view other_than(std::string_view name) {
@@ -37,6 +40,7 @@ class Succession final : public Driver {
     }
     if (!opened) return opened;
     opened->passed_over = std::move(passed_over);
+    bpf_ = opened->driver == "bpf";
     other_ = make(other_than(opened->driver), table_);
     const auto there = other_->present();
     if (there && *there == 0) other_.reset();
@@ -67,6 +71,39 @@ class Succession final : public Driver {
   bool drain_monitor() override { return driver_->drain_monitor(); }
 
   Result<std::size_t> retire_others() override {
+    // What bpf has balanced it goes on with, and connections need nothing of it.
+    if (!bpf_ && bpf::pinned(table_)) {
+      const auto unpinned = bpf::unpin(table_);
+      if (!unpinned) return unpinned.error();
+      const auto rest = retire_other();
+      return rest ? Result<std::size_t>{*rest + unpinned->size()} : rest;
+    }
+    return retire_other();
+  }
+
+  Result<std::size_t> present() override { return driver_->present(); }
+  Result<std::size_t> held_connections() override { return driver_->held_connections(); }
+
+  Result<std::vector<std::string>> cleanup() override {
+    auto removed = bpf::unpin(table_);
+    if (!removed) return removed;
+    std::vector<std::string> all = *std::move(removed);
+    for (const std::string_view name : {"nft", "ipvs"}) {
+      const auto gone = make(name, table_)->cleanup();
+      if (!gone) return gone.error();
+      all.insert(all.end(), gone->begin(), gone->end());
+    }
+    return all;
+  }
+
+  std::string detail() const override { return driver_->detail(); }
+
+ private:
+  std::string_view first_choice() const {
+    return name_ == "auto" ? std::string_view{"ipvs"} : std::string_view{name_};
+  }
+
+  Result<std::size_t> retire_other() {
     if (!other_) return std::size_t{0};
     const auto held = other_->held_connections();
     if (!held) return held.error();
@@ -79,30 +116,13 @@ class Succession final : public Driver {
     return removed->size();
   }
 
-  Result<std::size_t> present() override { return driver_->present(); }
-  Result<std::size_t> held_connections() override { return driver_->held_connections(); }
-
-  Result<std::vector<std::string>> cleanup() override {
-    std::vector<std::string> all;
-    for (const std::string_view name : {"nft", "ipvs"}) {
-      const auto removed = make(name, table_)->cleanup();
-      if (!removed) return removed.error();
-      all.insert(all.end(), removed->begin(), removed->end());
-    }
-    return all;
-  }
-
-  std::string detail() const override { return driver_->detail(); }
-
- private:
-  std::string_view first_choice() const { return name_ == "nft" ? "nft" : "ipvs"; }
-
   std::string name_;
   std::string table_;
   std::unique_ptr<Driver> driver_;
   // Only open() and the thread of read() touch these.
   std::unique_ptr<Driver> other_;  // null: there is nothing of it
   bool other_serves_ = false;
+  bool bpf_ = false;  // it is the driver
   std::optional<TimePoint> retiring_since_;
   Duration drain_{};
 };
@@ -110,7 +130,7 @@ class Succession final : public Driver {
 }  // namespace
 
 bool is_driver_name(std::string_view name) noexcept {
-  return name == "auto" || name == "ipvs" || name == "nft";
+  return name == "auto" || name == "ipvs" || name == "nft" || name == "bpf";
 }
 
 Result<std::unique_ptr<Driver>> make_driver(std::string_view name, const std::string& table) {

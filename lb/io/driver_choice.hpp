@@ -10,7 +10,7 @@
 
 namespace muster::lb {
 
-/// `auto` (ipvs where the kernel has it, else nft), `ipvs` or `nft`.
+/// `auto` (ipvs where the kernel has it, else nft), `ipvs`, `nft` or `bpf`.
 bool is_driver_name(std::string_view name) noexcept;
 
 /// The driver of that name; its open() says whether this kernel can.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <exception>
 #include <future>
 #include <memory>
 #include <string>
@@ -17,6 +18,7 @@
 #include "base/io/task_group.hpp"
 #include "lb/io/balancer.hpp"
 #include "lb/io/driver_choice.hpp"
+#include "tests/scenarios/bpf_room.hpp"
 #include "tests/support/lb_samples.hpp"
 #include "tests/support/netns.hpp"
 #include "tests/support/sockets.hpp"
@@ -32,6 +34,13 @@ inline std::string driver_name() {
 }
 inline bool on_ipvs() {
   return driver_name() == "ipvs";
+}
+inline bool on_bpf() {
+  return driver_name() == "bpf";
+}
+/// Where the bpf driver is to attach; of no meaning to others.
+inline std::string bpf_cgroup(const std::string& name = driver_name()) {
+  return name == "bpf" ? BpfRoom::get().cgroup() : std::string{};
 }
 inline std::unique_ptr<Driver> new_driver(const std::string& name = driver_name()) {
   auto driver = make_driver(name);
@@ -54,6 +63,7 @@ inline std::string our_routes(const std::string& family = "") {
 ///         fd00:1::2 ── fd00:1::1      fd00:2::fe ── fd00:2::1, fd00:2::2
 struct Topology {
   Topology() {
+    bpf_cgroup();  // before there are threads
     connect({client, "eth0", "10.1.0.2/24 fd00:1::2/64"}, {node, "c0", "10.1.0.1/24 fd00:1::1/64"});
     connect({node, "b0", "10.2.0.254/24 fd00:2::fe/64"},
             {backends, "eth0",
@@ -61,6 +71,11 @@ struct Topology {
     node.shell("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
     client.shell("ip route add default via 10.1.0.1; ip -6 route add default via fd00:1::1");
     backends.shell("ip route add default via 10.2.0.254; ip -6 route add default via fd00:2::fe");
+  }
+
+  /// A cgroup holds only so many programs.
+  ~Topology() {
+    if (std::uncaught_exceptions() == 0) node.run([] { (void)bpf::unpin("muster"); });
   }
 
   /// A server on a backend address that answers with its address.
@@ -78,6 +93,7 @@ class Node {
  public:
   explicit Node(const Netns& netns, BalancerOptions options = {},
                 std::string driver = driver_name()) {
+    options.bpf_cgroup = bpf_cgroup(driver);
     std::promise<std::string> started;
     auto outcome = started.get_future();
     thread_ = std::thread{[this, &netns, &started, options, driver] {
@@ -171,6 +187,21 @@ bool eventually(Done done) {
     std::this_thread::sleep_for(std::chrono::milliseconds{5});
   }
   return true;
+}
+
+/// Why there can be no driver bpf here; empty if there can.
+inline std::string bpf_missing() {
+  const BpfRoom& room = BpfRoom::get();
+  if (!room.missing().empty()) return room.missing();
+  const Netns netns;
+  return netns.run([&room] {
+    DriverConfig config;
+    config.check_only = true;
+    config.bpf_cgroup = room.cgroup();
+    const auto driver = new_driver("bpf");
+    const auto opened = driver->open(config);
+    return opened ? std::string{} : driver->detail();
+  });
 }
 
 }  // namespace muster::lb

@@ -56,6 +56,7 @@ DriverConfig both_ranges() {
   DriverConfig config;
   config.range_v4 = Prefix::parse("11.0.0.0/8");
   config.range_v6 = Prefix::parse("fd01:c::/64");
+  config.bpf_cgroup = bpf_cgroup();
   return config;
 }
 
@@ -284,13 +285,16 @@ TEST_CASE("cleanup removes all that is ours and nothing else") {
     node.add(task("1", {named("web.marathon", 80)}, {"10.2.0.1:8080", "[fd00:2::1]:8080"}));
     CHECK(ruleset(net.node) != before);
   }
-  net.node.run([] {
+  const std::string folder =
+      on_bpf() ? net.node.run([] { return *bpf::pin_folder("muster"); }) : std::string{};
+  net.node.run([&folder] {
     const auto removed = cleanup();
     REQUIRE(removed.has_value());
     const std::string mark = on_ipvs() ? "110" : "109";
     std::vector<std::string> expected{"route 11.0.0.0/8 (protocol " + mark + ")",
                                       "route fd01:c::/64 (protocol " + mark + ")"};
     if (on_ipvs()) expected.emplace_back("IPVS services: 2");
+    if (on_bpf()) expected.insert(expected.begin(), "BPF programs and maps in " + folder);
     expected.push_back("nftables table ip " + our_table());
     expected.push_back("nftables table ip6 " + our_table());
     CHECK(*removed == expected);

@@ -43,6 +43,7 @@ TEST_CASE("ten thousand VIPs with four backends are programmed, read back and ch
     Driver& driver = *held;
     DriverConfig config;
     config.range_v4 = Prefix::parse("11.0.0.0/8");
+    config.bpf_cgroup = bpf_cgroup();
     REQUIRE(driver.open(config).has_value());
     Programmer programmer{driver, Policy::random};
     ClusterDelta delta;
