@@ -18,14 +18,13 @@ doctest_discover_tests(lb_scenarios
 # The same list once more with the bpf driver; each in a cgroup and a BPF file system of its own.
 if(MUSTER_BPF)
   target_compile_definitions(lb_scenarios PRIVATE MUSTER_HAS_BPF)
-  doctest_discover_tests(lb_scenarios TEST_PREFIX "bpf: " TEST_LIST lb_scenarios_bpf
-    TEST_SPEC "-tce=on ipvs*,from one driver*,with nothing left to wait*,ipvsadm*,auto takes*,on bpf*,bpf and nft*,what driver bpf*"
+  doctest_discover_tests(lb_scenarios TEST_PREFIX "bpf:" TEST_LIST lb_scenarios_bpf
     PROPERTIES LABELS scenario TIMEOUT 300 SKIP_REGULAR_EXPRESSION "SKIPPED: " ENVIRONMENT MUSTER_LB_DRIVER=bpf)
 endif()
 
 # The same list under a kernel that has IPVS, once for each driver. In a sanitized build, which a
 # virtual machine without hardware support runs slowly, only what tells most; elsewhere all of it.
-set(vm_list -tce=*ten*thousand*)
+set(vm_list -tce=*ten*thousand*,on*bpf*,bpf*and*nft*)
 set(vm_seconds 1500)
 if(MUSTER_SANITIZE)
   set(vm_list "-tc=*contract*,a*forwarded*and*a*local*,what*has*no*backend*,udp*and*IPv6*,from*one*driver*")
