@@ -19,6 +19,7 @@ doctest_discover_tests(lb_scenarios
 if(MUSTER_BPF)
   target_compile_definitions(lb_scenarios PRIVATE MUSTER_HAS_BPF)
   doctest_discover_tests(lb_scenarios TEST_PREFIX "bpf:" TEST_LIST lb_scenarios_bpf
+    EXTRA_ARGS --no-version  # any: doctest's script names its file by the arguments
     PROPERTIES LABELS scenario TIMEOUT 300 SKIP_REGULAR_EXPRESSION "SKIPPED: " ENVIRONMENT MUSTER_LB_DRIVER=bpf)
 endif()
 

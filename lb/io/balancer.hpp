@@ -97,8 +97,8 @@ class Balancer {
 };
 
 /// Removes what muster owns and nothing else, whichever driver made it: its tables, its IPVS
-/// services, its BPF programs and maps, and the routes that carry its protocol numbers. Says what it removed, one line each;
-/// removing nothing is a success.
+/// services, its BPF programs and maps, and the routes that carry its protocol numbers. Says what
+/// it removed, one line each; removing nothing is a success.
 Result<std::vector<std::string>> cleanup(const std::string& table = "muster");
 
 }  // namespace muster::lb
