@@ -22,6 +22,7 @@ Gossip::Gossip(GossipOptions options, Sealer& sealer, Rng rng, TimePoint now)
                std::make_shared<const Profile>(options_.profile), now);
   next_knock_ = now;
   agreed_at_ = now;
+  digest_gap_ = options_.timing.first_repair;
   next_sweep_ = now + kSweep;
   // The seeds are asked again from time to time, or two islands that share them never meet.
   next_seed_knock_ = now + Duration{5'000 + rng_.below(5'000)};

@@ -122,6 +122,8 @@ class Gossip {
   Term begin_publishing(std::vector<std::string> prefixes, TimePoint now, Effects&);
   void stop_publishing() noexcept { shards_.stop_publishing(); }
   void publish(std::vector<RecordWrite>, TimePoint now, Effects&);
+  /// See ShardStore::offer(); the writes' shards do not matter.
+  void offer(const std::string& prefix, std::vector<RecordWrite>, TimePoint now, Effects&);
 
   /// Believes these records at once: members known from elsewhere, as a simulation starts with.
   void preload(std::span<const MemberRecord>, TimePoint now);
@@ -240,6 +242,7 @@ class Gossip {
   Duration knock_gap_{200};
   TimePoint next_seed_knock_{};
   TimePoint next_digest_{};
+  Duration digest_gap_{};
   std::uint32_t foreign_root_ = 0;
   TimePoint foreign_root_since_{};
   TimePoint agreed_at_{};

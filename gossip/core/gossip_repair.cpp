@@ -66,6 +66,7 @@ void Gossip::on_join(const NodeUid& from, const Endpoint& at, const Join& join, 
     out_.send(at, Items{{Item{MemberRecord{known->head(), known->profile}}}});
   }
   learn(join.self.head, join.self.profile, from, now, fx);
+  if (table_.find(from) == nullptr) return link_.refuse(at, Drop::full, now, fx.datagrams);
   out_.send(at, Items{{Item{MemberRecord{self(), table_.find(options_.self)->profile}}}});
   // A root to compare with, before anybody has subscribed to anybody.
   out_.send(at, Heartbeat{root()});
@@ -78,6 +79,7 @@ void Gossip::on_heartbeat(const NodeUid& from, const Endpoint& at, const Heartbe
     if (disagreed_) fx.repaired.push_back(now - agreed_at_);
     disagreed_ = false;
     agreed_at_ = now;
+    digest_gap_ = options_.timing.first_repair;
     return;
   }
   disagreed_ = true;
@@ -96,12 +98,14 @@ void Gossip::on_heartbeat(const NodeUid& from, const Endpoint& at, const Heartbe
 }
 
 void Gossip::ask_digest(const Endpoint& at, TimePoint now) {
-  next_digest_ = now + options_.timing.repair_gap;
+  // The answer may be lost, and so may be what it leads to: soon again, of somebody else.
+  next_digest_ = now + digest_gap_;
+  digest_gap_ = std::min(digest_gap_ * 2, options_.timing.repair_gap);
   ++stats_.digests;
   out_.send(at, Digest{table_.buckets(), shards_.buckets()});
 }
 
-void Gossip::on_digest(const Endpoint& at, const Digest& digest, TimePoint) {
+void Gossip::on_digest(const Endpoint& at, const Digest& digest, TimePoint now) {
   std::vector<MemberHead> heads;
   for (const auto& entry : table_.entries()) {
     const std::size_t bucket = MemberTable::bucket(entry.uid);
@@ -115,6 +119,9 @@ void Gossip::on_digest(const Endpoint& at, const Digest& digest, TimePoint) {
   }
   send_entries(at, heads);
   send_shard_entries(at, digest);
+  // Most likely it is the latest that was missed: sent along, it need not be asked for.
+  const auto news = news_.recent(now);
+  if (!news.empty()) out_.messages.push_back({at, join_items(news)});
 }
 
 void Gossip::send_entries(const Endpoint& at, const std::vector<MemberHead>& heads) {

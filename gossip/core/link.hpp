@@ -93,6 +93,8 @@ class Link {
   std::size_t peers() const noexcept { return peers_.size(); }
   /// Since the last call; at most 64.
   std::vector<Refusal> take_refusals();
+  /// Counts it, remembers it for the log, and tells the other side, at a limited rate.
+  void refuse(const Endpoint&, Drop, TimePoint now, std::vector<Datagram>& out);
 
  private:
   struct Challenge {  // what a hello claimed, until its echo
@@ -119,7 +121,6 @@ class Link {
 
   Peer* peer_at(const Endpoint&, TimePoint now);
   void say_hello(const Endpoint&, Peer&, TimePoint now, std::vector<Datagram>& out);
-  void refuse(const Endpoint&, Drop, TimePoint now, std::vector<Datagram>& out);
   void emit(const Endpoint&, Peer&, std::span<const std::byte> payload, std::vector<Datagram>& out);
   void on_hello(const Endpoint&, std::span<const std::byte>, TimePoint, std::vector<Datagram>&);
   void on_welcome(const Endpoint&, std::span<const std::byte>, TimePoint, std::vector<Datagram>&);

@@ -5,6 +5,7 @@
 namespace muster::gossip {
 namespace {
 
+constexpr int kLongestGap = 5;  // heartbeat periods that are taken for loss
 constexpr unsigned kProbes = 3;
 constexpr unsigned kRelayedProbes = 2;
 
@@ -69,7 +70,19 @@ void Monitor::on_host_probe(const NodeUid& uid) {
 
 void Monitor::on_heartbeat(const NodeUid& from, TimePoint now) {
   const auto subject = subjects_.find(from);
-  if (subject == subjects_.end() || subject->second.subscribed) return;
+  if (subject == subjects_.end()) return;
+  // Of a longer gap only what a live sender loses: it may have been away.
+  const TimePoint last = std::exchange(subject->second.beat, now);
+  const auto periods = (now - last + timing_.heartbeat / 2) / timing_.heartbeat;
+  if (now >= quiet_until_ && periods >= 1 && periods <= kLongestGap) {
+    ++beats_;
+    beats_due_ += static_cast<std::uint64_t>(periods);
+    if (beats_due_ >= kBeatsRemembered) {
+      beats_ /= 2;
+      beats_due_ /= 2;
+    }
+  }
+  if (subject->second.subscribed) return;
   subject->second.subscribed = true;
   subject->second.next_subscribe = now + timing_.renew;
 }

@@ -18,6 +18,8 @@ namespace muster::gossip {
 
 inline constexpr std::size_t kMaxSubscribers = 64;  // 10 expected; all of a small cluster
 inline constexpr std::size_t kMaxRelays = 256;
+inline constexpr std::uint64_t kBeatsToJudge = 50;      // half a second's worth
+inline constexpr std::uint64_t kBeatsRemembered = 400;  // four seconds' worth
 
 /// Both ends of the heartbeats: sends this node's to whoever subscribed, listens for those of its
 /// subjects, and turns silence into alerts once a burst of probes has gone unanswered.
@@ -58,6 +60,10 @@ class Monitor {
   std::size_t subscribers() const noexcept { return subscribers_.size(); }
   /// Nobody of several subjects can be heard: most likely it is this node that is cut off.
   bool isolated(TimePoint now) const;
+  /// How many of a hundred heartbeats due to this node were lost, in the last seconds.
+  unsigned loss_percent() const noexcept {
+    return beats_due_ < kBeatsToJudge ? 0 : 100 - static_cast<unsigned>(beats_ * 100 / beats_due_);
+  }
   std::uint64_t verify_bursts() const noexcept { return bursts_; }
   /// The round trip just measured, once.
   std::optional<std::chrono::nanoseconds> take_echo() noexcept {
@@ -69,6 +75,7 @@ class Monitor {
   enum class Phase : std::uint8_t { listening, verifying, silent };
   struct Subject {
     TimePoint heard{};
+    TimePoint beat{};  // the last heartbeat
     Phase phase = Phase::listening;
     TimePoint verify_since{};
     std::uint32_t nonce = 0;
@@ -113,6 +120,8 @@ class Monitor {
   TimePoint quiet_until_{};
   TimePoint majority_silent_since_{};
   bool majority_silent_ = false;
+  std::uint64_t beats_ = 0;  // heard, of those due; both are halved now and then
+  std::uint64_t beats_due_ = 0;
   std::uint64_t alert_number_ = 0;
   std::uint64_t bursts_ = 0;
   NodeUid echo_from_;  // nil: none is awaited

@@ -1,9 +1,23 @@
 #include "gossip/core/news.hpp"
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
 namespace muster::gossip {
+namespace {
+
+constexpr Duration kRecent{1'000};
+constexpr std::size_t kMaxRecent = 32;  // items; about what a datagram holds
+
+// Squared: the loss that a node sees is that of the way to it, and the tail is the unlucky ones.
+std::size_t copies_at(unsigned loss_percent) noexcept {
+  if (loss_percent < 5) return kFanout;
+  const std::size_t arrives = 100 - std::min(loss_percent, 60U);
+  return std::min(kMaxFanout, (kFanout * 10'000 + arrives * arrives - 1) / (arrives * arrives));
+}
+
+}  // namespace
 
 void News::add(const Item& item, const NodeUid& from) {
   auto bytes = encode_item(item);
@@ -32,7 +46,8 @@ void News::flush(const MemberTable& table, const Monitor& monitor, Duration gap,
     return;
   }
   last_ = now;
-  for (std::size_t i = 0; i < kFanout && i < targets.size(); ++i) {
+  const std::size_t copies = copies_at(monitor.loss_percent());
+  for (std::size_t i = 0; i < copies && i < targets.size(); ++i) {
     std::swap(targets[i], targets[i + rng_.below(targets.size() - i)]);
     const auto* target = table.find(targets[i]);
     std::vector<std::span<const std::byte>> batch;
@@ -50,7 +65,20 @@ void News::flush(const MemberTable& table, const Monitor& monitor, Duration gap,
     }
     ship();
   }
+  for (Waiting& waiting : waiting_) sent_.emplace_front(now, std::move(waiting.item));
+  if (sent_.size() > kMaxRecent) sent_.resize(kMaxRecent);
   waiting_.clear();
+}
+
+std::vector<std::span<const std::byte>> News::recent(TimePoint now) const {
+  std::vector<std::span<const std::byte>> items;
+  std::size_t bytes = 0;
+  for (const auto& [when, item] : sent_) {
+    bytes += item.size() + 4;
+    if (now - when > kRecent || bytes > kMaxPayload) break;
+    items.emplace_back(item);
+  }
+  return items;
 }
 
 }  // namespace muster::gossip

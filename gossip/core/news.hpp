@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "base/rng.hpp"
@@ -18,7 +20,8 @@ inline constexpr std::size_t kMaxNews = 4096;
 
 /// News on their way: each item goes once, to kFanout random ring neighbours, as soon as it is
 /// learnt; items learnt within `spread_gap` go together. Ring neighbours, because with them there
-/// is a session already, and K rings are an expander as good as any random graph.
+/// is a session already, and K rings are an expander as good as any random graph. Where heartbeats
+/// are being lost it goes to more of them: as many copies arrive.
 ///
 /// Overflow drops the oldest: the root hashes in heartbeats bring it again.
 class News {
@@ -29,6 +32,9 @@ class News {
   /// Sends what waits, if `gap` has passed since the last time.
   void flush(const MemberTable&, const Monitor&, Duration gap, TimePoint now, Outbox&);
   std::optional<TimePoint> next_deadline(Duration gap) const;
+  /// What was sent in the last second, the newest first, as far as one datagram goes: for one who
+  /// has missed something.
+  std::vector<std::span<const std::byte>> recent(TimePoint now) const;
   std::uint64_t dropped() const noexcept { return dropped_; }
 
  private:
@@ -38,6 +44,7 @@ class News {
   };
   Rng rng_;
   std::deque<Waiting> waiting_;
+  std::deque<std::pair<TimePoint, std::vector<std::byte>>> sent_;  // newest first
   TimePoint last_{};
   std::uint64_t dropped_ = 0;
 };

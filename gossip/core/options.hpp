@@ -22,7 +22,8 @@ struct Timing {
   Duration resubscribe{100};          // until the first heartbeat comes
   Duration old_silence{5'000};        // a monitor silent for so long no longer counts as one
   Duration spread_gap{5};             // news within it travel together
-  Duration repair_gap{100};           // between two digests asked for
+  Duration first_repair{25};          // between the first two digests asked for, then doubled
+  Duration repair_gap{100};           // up to this
   Duration inquiry{60};               // a verdict by hearsay waits so long for an answer, twice
   Duration heal{1'000};               // between tries to reach the dead
   Duration echo{5'000};               // between round trips measured, each to one of the subjects
@@ -31,5 +32,6 @@ struct Timing {
 };
 
 inline constexpr std::size_t kFanout = 5;
+inline constexpr std::size_t kMaxFanout = 12;  // where datagrams are being lost
 
 }  // namespace muster::gossip

@@ -334,6 +334,31 @@ TEST_CASE(
   CHECK(cluster.false_deaths() == 0);
 }
 
+TEST_CASE("where no member more is taken the newcomer is told, and those there are unharmed") {
+  Cluster cluster{3, 14};
+  cluster.start_warm();
+  cluster.run_for(1s);
+  std::vector<MemberRecord> gone;
+  const auto profile = cluster.node(1).core->members().find(cluster.node(1).uid)->profile;
+  for (std::uint64_t i = 1; i <= kMaxMembers; ++i) {
+    gone.push_back({{NodeUid{7, i}, 1, 0, MemberStatus::left}, profile});
+  }
+  for (std::size_t i = 0; i < 3; ++i) cluster.node(i).core->preload(gone, cluster.now());
+  const auto newcomer = cluster.add({0});
+  cluster.run_for(1s);
+  CHECK(cluster.node(0).core->members().entries().size() == kMaxMembers);
+  CHECK(cluster.node(0).core->members().alive() == 3);
+  CHECK(cluster.false_deaths() == 0);
+  const auto named = [&](std::size_t i, bool by_peer) {
+    const auto refusals = cluster.node(i).core->link().take_refusals();
+    return std::any_of(refusals.begin(), refusals.end(), [&](const auto& refusal) {
+      return refusal.reason == Drop::full && refusal.by_peer == by_peer;
+    });
+  };
+  CHECK(named(0, false));
+  CHECK(named(newcomer, true));
+}
+
 TEST_CASE("an idle node sends at most 110 packets and 8 KB a second") {
   Cluster cluster{60, 13};
   cluster.start_warm();

@@ -122,6 +122,27 @@ TEST_CASE("noise costs a counter, and the answers to it are limited") {
   CHECK(out.size() <= 200);
 }
 
+TEST_CASE("who speaks a later version only is refused by name, and told so") {
+  Pair p;
+  std::vector<Datagram> out;
+  p.a.send(kB, text("x"), kStart, out);
+  REQUIRE(out.size() == 1);
+  out[0].bytes[0] ^= std::byte{0xF0};
+  std::vector<Datagram> answer;
+  CHECK_FALSE(p.b.receive(kA, out[0].bytes, kStart, answer));
+  CHECK(p.b.drops(Drop::wrong_version) == 1);
+  const auto said = p.b.take_refusals();
+  REQUIRE(said.size() == 1);
+  CHECK(said[0].reason == Drop::wrong_version);
+  CHECK_FALSE(said[0].by_peer);
+  REQUIRE(answer.size() == 1);
+  CHECK_FALSE(p.a.receive(kB, answer[0].bytes, kStart, out));
+  const auto heard = p.a.take_refusals();
+  REQUIRE(heard.size() == 1);
+  CHECK(heard[0].reason == Drop::wrong_version);
+  CHECK(heard[0].by_peer);
+}
+
 TEST_CASE("a heartbeat takes 77 octets with its headers") {
   Pair p;
   std::vector<Datagram> out;
