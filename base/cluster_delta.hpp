@@ -16,6 +16,13 @@ struct Change {
   std::shared_ptr<const T> after;
 };
 
+/// Addresses that a named VIP has lost to another, and that serve on for some minutes.
+struct FormerVip {
+  VipName name;
+  std::vector<IpAddress> addresses;
+  friend bool operator==(const FormerVip&, const FormerVip&) = default;
+};
+
 /// What changed in the cluster as this node now sees it. cluster/core makes it, lb/core and
 /// dns/core take it; it costs what changed, not what is there.
 struct ClusterDelta {
@@ -28,9 +35,11 @@ struct ClusterDelta {
   std::vector<Change<Framework>> frameworks;
   std::vector<Change<Master>> masters;
   std::vector<Change<VipAllocation>> vips;
+  std::vector<Change<FormerVip>> former_vips;
 
   bool empty() const noexcept {
-    return tasks.empty() && agents.empty() && frameworks.empty() && masters.empty() && vips.empty();
+    return tasks.empty() && agents.empty() && frameworks.empty() && masters.empty() &&
+           vips.empty() && former_vips.empty();
   }
 };
 

@@ -32,10 +32,6 @@ prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name, const
   return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
 }
 
-gossip::RecordWrite to_gossip(cluster::RecordWrite write) {
-  return {cluster::to_octets(write.shard), cluster::to_octets(write.key), std::move(write.value)};
-}
-
 Identity identity_of(const Config& config) {
   auto identity = load_identity(config.state.directory);
   if (identity) return *identity;
@@ -242,13 +238,26 @@ bool Mesh::admit(const Observation& observation) {
   return admitted;
 }
 
-void Mesh::flush() {
-  auto writes = cluster_.take_writes();
-  if (writes.empty()) return;
+std::vector<gossip::RecordWrite> Mesh::to_gossip(std::vector<cluster::RecordWrite> writes) {
   std::vector<gossip::RecordWrite> out;
   out.reserve(writes.size());
-  for (cluster::RecordWrite& write : writes) out.push_back(to_gossip(std::move(write)));
-  node_->publish(std::move(out));
+  for (cluster::RecordWrite& write : writes) {
+    out.push_back(
+        {cluster::to_octets(write.shard), cluster::to_octets(write.key), std::move(write.value)});
+  }
+  return out;
+}
+
+void Mesh::flush() {
+  if (auto writes = cluster_.take_writes(); !writes.empty()) {
+    node_->publish(to_gossip(std::move(writes)));
+  }
+  if (auto claims = cluster_.take_claims(); !claims.empty()) {
+    spdlog::info("cluster: {} VIP addresses given here differ from what all have now: told",
+                 claims.size());
+    node_->offer(cluster::to_octets(cluster::ShardId{cluster::ShardKind::claims, {}}),
+                 to_gossip(std::move(claims)));
+  }
 }
 
 // ---- what others say -------------------------------------------------------------------------

@@ -95,6 +95,7 @@ class Mesh {
   // One write at a time: two of one file would be in each other's way.
   boost::asio::strand<boost::asio::thread_pool::executor_type> disk_;
   const Config& config_;
+  static std::vector<gossip::RecordWrite> to_gossip(std::vector<cluster::RecordWrite>);
   cluster::Cluster& cluster_;
   mesos::Observer* observer_;  // null: no masters are configured
   prometheus::Registry& registry_;

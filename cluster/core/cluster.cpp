@@ -46,6 +46,8 @@ void join(ClusterDelta& first, ClusterDelta then) {
                [](const Framework& f) { return f.id; });
   join_changes(first.masters, std::move(then.masters), [](const Master& m) { return m.endpoint; });
   join_changes(first.vips, std::move(then.vips), [](const VipAllocation& v) { return v.name; });
+  join_changes(first.former_vips, std::move(then.former_vips),
+               [](const FormerVip& v) { return v.name; });
   first.complete = then.complete;
 }
 
@@ -68,6 +70,8 @@ void Cluster::lead() {
   unconfirmed_ = Unconfirmed{};
   settled_at_.reset();
   drop_at_.reset();
+  claiming_ = false;
+  claims_.clear();
   observed_ = false;
 }
 
@@ -81,6 +85,7 @@ std::shared_ptr<void> Cluster::follow() {
   in_work_.reset();
   snapshot_in_work_ = false;
   unconfirmed_ = Unconfirmed{all_names()};
+  claiming_ = observed_;
   return former;
 }
 
@@ -100,7 +105,9 @@ std::vector<Unconfirmed::Name> Cluster::all_names() const {
 }
 
 ClusterDelta Cluster::replicate(std::span<const RecordWrite> writes, TimePoint now) {
+  hear_claims(writes);
   if (!leading()) {
+    make_claims(writes);
     // Of one that goes as well: it is settled, and must not be waited for.
     for (const RecordWrite& write : writes) unconfirmed_.confirm(write.shard, write.key);
     ClusterDelta delta = view_.apply(writes);
@@ -109,6 +116,7 @@ ClusterDelta Cluster::replicate(std::span<const RecordWrite> writes, TimePoint n
   }
   std::vector<RecordWrite> news;
   for (const RecordWrite& write : writes) {
+    if (write.shard.kind == ShardKind::claims) continue;
     RecordWrite own = view_.read(write.shard, write.key);
     if (own.value == write.value) continue;
     const bool known_kind = write.key.kind <= RecordKind::complete;
@@ -119,7 +127,55 @@ ClusterDelta Cluster::replicate(std::span<const RecordWrite> writes, TimePoint n
     }
   }
   publisher_->adopt_some(news);
-  return finish(view_.apply(news));
+  ClusterDelta delta = view_.apply(news);
+  if (!heard_claims_.empty()) join(delta, loop_back({}));
+  return finish(std::move(delta));
+}
+
+// ---- VIP addresses given in vain -------------------------------------------------------------
+
+/// This node published, and somebody else did above it. What `writes` take from the view is what
+/// that one does not know of.
+void Cluster::make_claims(std::span<const RecordWrite> writes) {
+  if (!claiming_) return;
+  for (const RecordWrite& write : writes) {
+    if (write.shard.kind != ShardKind::vips || claims_.size() >= kMaxClaims) continue;
+    const auto own = view_.vip_records().find(VipName{write.key.id});
+    if (own == view_.vip_records().end()) continue;
+    const auto theirs = write.value ? decode_vip(write.key, *write.value) : VipRecord{};
+    if (!theirs || theirs->allocation == own->second.allocation) continue;
+    auto value = encode(own->second);
+    if (value) claims_.push_back({{ShardKind::claims, {}}, write.key, std::move(*value)});
+  }
+}
+
+std::vector<RecordWrite> Cluster::take_claims() {
+  return std::exchange(claims_, {});
+}
+
+/// All nodes keep them: who publishes next may be any.
+void Cluster::hear_claims(std::span<const RecordWrite> writes) {
+  for (const RecordWrite& write : writes) {
+    if (write.shard.kind != ShardKind::claims) continue;
+    if (!write.value) {
+      heard_claims_.erase({write.shard, write.key});
+    } else if (heard_claims_.size() < kMaxClaims) {
+      heard_claims_.insert_or_assign({write.shard, write.key}, *write.value);
+    }
+  }
+}
+
+std::vector<RecordWrite> Cluster::settle_claims() {
+  std::vector<RecordWrite> heard;
+  for (auto& [name, value] : std::exchange(heard_claims_, {})) {
+    heard.push_back({name.first, name.second, std::move(value)});
+  }
+  auto writes = publisher_->claim(heard);
+  for (RecordWrite& claim : heard) {
+    claim.value.reset();
+    writes_.push_back(std::move(claim));
+  }
+  return writes;
 }
 
 void Cluster::watch_completeness(TimePoint now) {
@@ -231,6 +287,8 @@ ClusterDelta Cluster::on_timer(TimePoint now, WallTime wall) {
     if (drop_at_ && now >= *drop_at_) {
       drop_at_.reset();
       writes = unconfirmed_.drop();
+      make_claims(writes);
+      claiming_ = false;
     }
   }
   join(delta, loop_back(std::move(writes)));
@@ -256,6 +314,7 @@ ClusterDelta Cluster::loop_back(std::vector<RecordWrite> writes) {
     in_work_.reset();
     // A snapshot taken while the master recovers lacks what has not come back: not yet complete.
     if (observed_ && !publisher_->recovering()) complete_ = true;
+    if (observed_ && waiting_.empty() && !heard_claims_.empty()) append(writes, settle_claims());
   }
   ClusterDelta delta = view_.apply(writes);
   if (leading() && options_.replicated) {

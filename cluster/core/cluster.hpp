@@ -35,6 +35,9 @@ struct ClusterOptions {
   bool replicated = false;
 };
 
+/// VIP addresses given in vain that are told, and that are heard and not yet settled.
+inline constexpr std::size_t kMaxClaims = 10'000;
+
 /// Observations waiting while another is worked off; beyond, the work is finished in one go.
 inline constexpr std::size_t kMaxWaitingObservations = 4096;
 
@@ -91,6 +94,9 @@ class Cluster {
   ClusterDelta replicate(std::span<const RecordWrite>, TimePoint now);
   /// What this node has published since the last call. Only with ClusterOptions::replicated.
   std::vector<RecordWrite> take_writes();
+  /// What this node, having published in vain, wants the one who publishes to know: VIP addresses
+  /// that it gave. To be offered (not published: this node may not) in a shard of kind `claims`.
+  std::vector<RecordWrite> take_claims();
 
   /// The members whose status or profile changed. Their hosts' tasks change with them.
   ClusterDelta set_members(std::span<const Member>, TimePoint now);
@@ -145,6 +151,9 @@ class Cluster {
   std::vector<RecordWrite> adopt_slice(std::size_t records, TimePoint now, WallTime wall);
   ClusterDelta loop_back(std::vector<RecordWrite> writes);
   ClusterDelta finish(ClusterDelta);
+  void make_claims(std::span<const RecordWrite> writes);
+  void hear_claims(std::span<const RecordWrite> writes);
+  std::vector<RecordWrite> settle_claims();
   void mark_complete(std::vector<RecordWrite>& writes);
   void watch_completeness(TimePoint now);
   std::vector<Unconfirmed::Name> all_names() const;
@@ -165,6 +174,9 @@ class Cluster {
   std::optional<TimePoint> settled_at_;  // following: when the state seen to be complete counts
   std::optional<TimePoint> drop_at_;
   std::vector<RecordWrite> writes_;
+  bool claiming_ = false;  // following since a higher term, and not yet of one mind with it
+  std::vector<RecordWrite> claims_;
+  std::map<std::pair<ShardId, RecordKey>, std::vector<std::byte>> heard_claims_;
   std::shared_ptr<const Observation> in_work_;
   std::deque<std::shared_ptr<const Observation>> waiting_;
   bool snapshot_in_work_ = false;

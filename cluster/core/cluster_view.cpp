@@ -58,12 +58,14 @@ struct ClusterView::Batch {
         agents{view.agents_},
         frameworks{view.frameworks_},
         masters{view.masters_},
-        vips{view.vips_} {}
+        vips{view.vips_},
+        former_vips{view.former_vips_} {}
   Touched<Tasks> tasks;
   Touched<Agents> agents;
   Touched<Frameworks> frameworks;
   Touched<Masters> masters;
   Touched<Vips> vips;
+  Touched<FormerVips> former_vips;
 };
 
 ClusterDelta ClusterView::apply(std::span<const RecordWrite> writes) {
@@ -75,10 +77,12 @@ ClusterDelta ClusterView::apply(std::span<const RecordWrite> writes) {
   batch.frameworks.finish(delta.frameworks);
   batch.masters.finish(delta.masters);
   batch.vips.finish(delta.vips);
+  batch.former_vips.finish(delta.former_vips);
   return delta;
 }
 
 void ClusterView::apply_one(const RecordWrite& write, Batch& batch) {
+  if (write.shard.kind == ShardKind::claims) return;  // for who publishes
   switch (write.key.kind) {
     case RecordKind::task:
       return apply_task(write, batch);
@@ -187,7 +191,9 @@ void ClusterView::apply_vip(const RecordWrite& write, Batch& batch) {
   const VipName name{write.key.id};
   if (!write.value) {
     batch.vips.note(name);
+    batch.former_vips.note(name);
     vips_.erase(name);
+    former_vips_.erase(name);
     vip_records_.erase(name);
     return;
   }
@@ -198,6 +204,12 @@ void ClusterView::apply_vip(const RecordWrite& write, Batch& batch) {
   }
   batch.vips.note(name);
   vips_[name] = std::make_shared<const VipAllocation>(record->allocation);
+  batch.former_vips.note(name);
+  if (record->former.empty()) {
+    former_vips_.erase(name);
+  } else {
+    former_vips_[name] = std::make_shared<const FormerVip>(FormerVip{name, record->former});
+  }
   vip_records_.insert_or_assign(name, std::move(*record));
 }
 

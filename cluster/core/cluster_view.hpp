@@ -30,6 +30,7 @@ class ClusterView {
   using Agents = std::map<AgentId, std::shared_ptr<const Agent>>;
   using Frameworks = std::map<FrameworkId, std::shared_ptr<const Framework>>;
   using Masters = std::map<Endpoint, std::shared_ptr<const Master>>;
+  using FormerVips = std::map<VipName, std::shared_ptr<const FormerVip>>;
   using Vips = std::map<VipName, std::shared_ptr<const VipAllocation>>;
 
   /// Applies all, then says what differs from before; `complete` is left to the caller. A record
@@ -93,6 +94,7 @@ class ClusterView {
   Frameworks frameworks_;
   Masters masters_;
   Vips vips_;
+  FormerVips former_vips_;  // of those that have any
   std::map<VipName, VipRecord> vip_records_;
   std::optional<CompleteRecord> complete_record_;
   DownHosts down_;

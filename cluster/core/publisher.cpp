@@ -429,6 +429,18 @@ std::vector<RecordWrite> Publisher::settle(TimePoint now, WallTime wall) {
   return out;
 }
 
+std::vector<RecordWrite> Publisher::claim(std::span<const RecordWrite> claims) {
+  for (const RecordWrite& write : claims) {
+    if (!write.value) continue;
+    if (const auto record = decode_vip(write.key, *write.value)) {
+      vips_.claim(*record, last_wall_seconds_);
+    }
+  }
+  Writes out;
+  write_vips(vips_.settle(last_wall_seconds_), out);
+  return out;
+}
+
 void Publisher::adopt_one(const RecordWrite& write) {
   const std::vector<std::byte>& value = *write.value;
   const std::uint64_t hash = content_hash(value);

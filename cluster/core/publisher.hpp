@@ -41,6 +41,9 @@ class Publisher {
   void adopt_some(std::span<const RecordWrite>);
   std::vector<RecordWrite> settle(TimePoint now, WallTime wall);
 
+  /// Allocations of VIP addresses that another made in vain. Returns what has to be corrected.
+  std::vector<RecordWrite> claim(std::span<const RecordWrite>);
+
   /// Starts on an observation, which must stay until !busy(). Must not be busy.
   void begin(const Observation*, TimePoint now);
   /// Goes on for about `records` records.

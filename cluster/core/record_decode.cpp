@@ -292,8 +292,9 @@ Result<VipRecord, DecodeError> decode_vip(const RecordKey& key, Bytes bytes) {
   record.allocation.name = VipName{key.id};
   std::uint64_t since = 0;
   std::optional<std::uint64_t> unused_since;
+  std::uint64_t former_until = 0;
   const auto failure =
-      read_fields(*fields, vip_field::unused_since_seconds, 0,
+      read_fields(*fields, vip_field::former_until_seconds, bit(vip_field::former),
                   [&](std::uint64_t number, Bytes value) -> Failure {
                     switch (number) {
                       case vip_field::v4:
@@ -308,11 +309,16 @@ Result<VipRecord, DecodeError> decode_vip(const RecordKey& key, Bytes bytes) {
                         return store(read_u64(value), record.sequence);
                       case vip_field::since_seconds:
                         return store(read_u64(value), since);
-                      default:
+                      case vip_field::unused_since_seconds:
                         return store(read_u64(value), unused_since);
+                      case vip_field::former:
+                        return append(read_address(value), record.former, kMaxFormerAddresses);
+                      default:
+                        return store(read_u64(value), former_until);
                     }
                   });
   if (failure) return *failure;
+  record.former_until_seconds = static_cast<std::int64_t>(former_until);
   record.since_seconds = static_cast<std::int64_t>(since);
   if (unused_since) record.unused_since_seconds = static_cast<std::int64_t>(*unused_since);
   return record;

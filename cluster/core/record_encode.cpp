@@ -169,6 +169,12 @@ Result<std::vector<std::byte>, DecodeError> encode(const VipRecord& record) {
     out.u64(vip_field::unused_since_seconds,
             static_cast<std::uint64_t>(*record.unused_since_seconds));
   }
+  out.limit(record.former, kMaxFormerAddresses);
+  for (const IpAddress& address : record.former) out.address(vip_field::former, address);
+  if (!record.former.empty()) {
+    out.u64(vip_field::former_until_seconds,
+            static_cast<std::uint64_t>(record.former_until_seconds));
+  }
   return std::move(out).finish();
 }
 

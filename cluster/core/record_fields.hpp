@@ -29,7 +29,16 @@ namespace master_field {
 enum : std::uint64_t { hostname = 1, leading };
 }
 namespace vip_field {
-enum : std::uint64_t { v4 = 1, v6, term, sequence, since_seconds, unused_since_seconds };
+enum : std::uint64_t {
+  v4 = 1,
+  v6,
+  term,
+  sequence,
+  since_seconds,
+  unused_since_seconds,
+  former,
+  former_until_seconds,
+};
 }
 namespace complete_field {
 enum : std::uint64_t { agents = 1 };

@@ -5,6 +5,14 @@
 #include "cluster/core/record_fields.hpp"
 
 namespace muster::cluster {
+namespace {
+
+/// Kinds of which there are many shards, told apart by a name.
+bool is_named(ShardKind kind) {
+  return kind == ShardKind::agent || kind == ShardKind::claims;
+}
+
+}  // namespace
 
 std::string_view to_string(DecodeError error) noexcept {
   switch (error) {
@@ -77,7 +85,7 @@ std::optional<TaskKey> parse_task_key(const RecordKey& key) {
 
 void encode(ByteWriter& out, const RecordWrite& write) {
   out.u8(static_cast<std::uint8_t>(write.shard.kind));
-  if (write.shard.kind == ShardKind::agent) out.text(write.shard.agent.str());
+  if (is_named(write.shard.kind)) out.text(write.shard.agent.str());
   out.u8(static_cast<std::uint8_t>(write.key.kind));
   out.text(write.key.id);
   out.u8(write.value ? 1 : 0);
@@ -89,11 +97,11 @@ void encode(ByteWriter& out, const RecordWrite& write) {
 Result<RecordWrite, DecodeError> decode_write(ByteReader& in) {
   RecordWrite write;
   const std::uint8_t shard = in.u8();
-  if (in.ok() && (shard < 1 || shard > static_cast<std::uint8_t>(ShardKind::agent))) {
+  if (in.ok() && (shard < 1 || shard > static_cast<std::uint8_t>(ShardKind::claims))) {
     return DecodeError::bad_kind;
   }
   write.shard.kind = static_cast<ShardKind>(shard);
-  if (write.shard.kind == ShardKind::agent) {
+  if (is_named(write.shard.kind)) {
     const std::string_view agent = in.text();
     if (in.ok() && !valid_id(agent)) return DecodeError::bad_key;
     write.shard.agent = AgentId{std::string{agent}};
@@ -124,14 +132,13 @@ std::string to_octets(const RecordKey& key) {
 
 Result<RecordWrite, DecodeError> parse_write(std::string_view shard, std::string_view key,
                                              std::optional<std::vector<std::byte>> value) {
-  if (shard.empty() || shard[0] < 1 || shard[0] > static_cast<char>(ShardKind::agent)) {
+  if (shard.empty() || shard[0] < 1 || shard[0] > static_cast<char>(ShardKind::claims)) {
     return DecodeError::bad_kind;
   }
   RecordWrite write;
   write.shard.kind = static_cast<ShardKind>(shard[0]);
   shard.remove_prefix(1);
-  const bool agent = write.shard.kind == ShardKind::agent;
-  if (agent ? !valid_id(shard) : !shard.empty()) return DecodeError::bad_key;
+  if (is_named(write.shard.kind) ? !valid_id(shard) : !shard.empty()) return DecodeError::bad_key;
   write.shard.agent = AgentId{std::string{shard}};
   if (key.size() < 2 || key.size() > kMaxKeyBytes + 1) return DecodeError::bad_key;
   write.key = {static_cast<RecordKind>(key[0]), std::string{key.substr(1)}};

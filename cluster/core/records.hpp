@@ -41,19 +41,27 @@ inline constexpr std::size_t kMaxOtherRecords = 200'000;  // of each other kind
 
 inline constexpr std::uint8_t kRecordVersion = 1;
 inline constexpr std::size_t kMaxRecordBytes = 256 * 1024;
-inline constexpr std::size_t kMaxKeyBytes = 1024;   // Mesos ids are at most 255 octets each
-inline constexpr std::size_t kMaxIdBytes = 500;     // two of them and a separator fit a key
-inline constexpr std::size_t kMaxTextBytes = 4096;  // names: free text in Mesos
-inline constexpr std::size_t kMaxAddresses = 64;    // of one task or agent
-inline constexpr std::size_t kMaxPorts = 1024;      // of one task, declared
-inline constexpr std::size_t kMaxHostPorts = 4096;  // of one task, from its resources
-inline constexpr std::size_t kMaxPerPort = 64;      // endpoints, and VIP labels, of one port
+inline constexpr std::size_t kMaxKeyBytes = 1024;      // Mesos ids are at most 255 octets each
+inline constexpr std::size_t kMaxIdBytes = 500;        // two of them and a separator fit a key
+inline constexpr std::size_t kMaxTextBytes = 4096;     // names: free text in Mesos
+inline constexpr std::size_t kMaxAddresses = 64;       // of one task or agent
+inline constexpr std::size_t kMaxPorts = 1024;         // of one task, declared
+inline constexpr std::size_t kMaxHostPorts = 4096;     // of one task, from its resources
+inline constexpr std::size_t kMaxFormerAddresses = 4;  // of one VIP
+inline constexpr std::size_t kMaxPerPort = 64;         // endpoints, and VIP labels, of one port
 
-enum class ShardKind : std::uint8_t { frameworks = 1, masters = 2, vips = 3, agent = 4 };
+/// `claims`: what one who published in vain says about VIP addresses it gave; each its own shard.
+enum class ShardKind : std::uint8_t {
+  frameworks = 1,
+  masters = 2,
+  vips = 3,
+  agent = 4,
+  claims = 5,
+};
 
 struct ShardId {
   ShardKind kind = ShardKind::frameworks;
-  AgentId agent;  // of kind agent; else empty
+  AgentId agent;  // of kind agent; of kind claims, whatever tells them apart; else empty
   friend auto operator<=>(const ShardId&, const ShardId&) = default;
 };
 
@@ -90,6 +98,10 @@ struct VipRecord {
   std::uint64_t sequence = 0;      // counts allocations within a term; the older one wins
   std::int64_t since_seconds = 0;  // Unix time of the allocation
   std::optional<std::int64_t> unused_since_seconds;  // set: no backend since then
+  /// What it was reached at before it lost a dispute; served until then, Unix time, and not a
+  /// moment longer than somebody publishes.
+  std::vector<IpAddress> former;
+  std::int64_t former_until_seconds = 0;
   friend auto operator<=>(const VipRecord&, const VipRecord&) = default;
 };
 

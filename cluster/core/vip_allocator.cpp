@@ -8,9 +8,10 @@ namespace {
 
 constexpr std::size_t kMaxAllocatorProblems = 64;
 
+// By the clock first: in the halves of a partition the numbers are counted apart.
 bool older(const VipRecord& a, const VipRecord& b) {
-  return std::tie(a.term, a.sequence, a.allocation.name) <
-         std::tie(b.term, b.sequence, b.allocation.name);
+  return std::tie(a.term, a.since_seconds, a.sequence, a.allocation.name) <
+         std::tie(b.term, b.since_seconds, b.sequence, b.allocation.name);
 }
 
 }  // namespace
@@ -117,8 +118,96 @@ std::vector<VipAllocator::Changed> VipAllocator::settle(std::int64_t wall_second
     }
     entries_.insert_or_assign(name, record);
     changed.emplace_back(name, std::move(record));
+    disputed_.erase(name);
+  }
+  for (const VipName& name : std::exchange(disputed_, {})) {
+    const auto entry = entries_.find(name);
+    if (entry != entries_.end()) changed.emplace_back(name, entry->second);
   }
   return changed;
+}
+
+void VipAllocator::claim(const VipRecord& theirs, std::int64_t wall_seconds) {
+  const VipName& name = theirs.allocation.name;
+  const auto known = entries_.find(name);
+  if (known == entries_.end() && entries_.size() >= options_.max_allocations) return;
+  VipRecord record = theirs;
+  record.former.clear();
+  if (known != entries_.end()) record = known->second;
+  const bool wins = known == entries_.end() || older(theirs, record);
+  if (known == entries_.end()) record.allocation = {name, {}, {}};
+  const auto settle = [&](const std::optional<IpAddress>& theirs_at, std::optional<IpAddress>& at,
+                          const AddressRange& range) {
+    if (!theirs_at || theirs_at == at) return;
+    const bool takes = (wins || !at) && range.contains(*theirs_at) &&
+                       take_address(*theirs_at, theirs, wall_seconds);
+    if (!takes) return retire(record, *theirs_at, wall_seconds);
+    unindex_former(record);
+    std::erase(record.former, *theirs_at);  // it comes back
+    index_former(record);
+    if (at) {
+      owner_.erase(*at);
+      retire(record, *at, wall_seconds);
+    }
+    at = theirs_at;
+    owner_.insert_or_assign(*at, name);
+  };
+  settle(theirs.allocation.v4, record.allocation.v4, options_.v4);
+  settle(theirs.allocation.v6, record.allocation.v6, options_.v6);
+  if (wins) {
+    record.since_seconds = theirs.since_seconds;
+    record.sequence = theirs.sequence;
+    next_sequence_ = std::max(next_sequence_, theirs.sequence + 1);
+  }
+  if (known == entries_.end()) record.unused_since_seconds.reset();  // settle() finds out
+  touched_.insert(name);
+  disputed_.insert(name);
+  freed_ = true;
+  entries_.insert_or_assign(name, std::move(record));
+}
+
+/// Free, or another name's by a younger allocation, which then loses it.
+bool VipAllocator::take_address(const IpAddress& address, const VipRecord& claim,
+                                std::int64_t wall_seconds) {
+  if (explicit_.contains(address)) return false;
+  const auto owner = owner_.find(address);
+  if (owner == owner_.end()) return true;
+  const VipName name = owner->second;
+  VipRecord& loser = entries_.at(name);
+  if (older(loser, claim)) return false;
+  owner_.erase(owner);
+  auto& slot = address.is_v4() ? loser.allocation.v4 : loser.allocation.v6;
+  slot.reset();
+  touched_.insert(name);
+  if (loser.unused_since_seconds) {
+    ended_.push_back(name);
+    drop(name);
+  } else {
+    retire(loser, address, wall_seconds);
+    disputed_.insert(name);
+  }
+  return true;
+}
+
+void VipAllocator::retire(VipRecord& record, const IpAddress& address, std::int64_t wall_seconds) {
+  unindex_former(record);
+  auto& former = record.former;
+  std::erase(former, address);
+  if (former.size() >= kMaxFormerAddresses) former.erase(former.begin());
+  former.push_back(address);
+  record.former_until_seconds = wall_seconds + options_.former.count();
+  index_former(record);
+}
+
+void VipAllocator::index_former(const VipRecord& record) {
+  if (record.former.empty()) return;
+  for (const IpAddress& at : record.former) former_.insert_or_assign(at, record.allocation.name);
+  former_until_.emplace(record.former_until_seconds, record.allocation.name);
+}
+
+void VipAllocator::unindex_former(const VipRecord& record) {
+  for (const IpAddress& at : record.former) former_.erase(at);
+  former_until_.erase({record.former_until_seconds, record.allocation.name});
 }
 
 /// Fills the families that are used and have no address yet; true if one was found.
@@ -154,11 +243,12 @@ std::optional<IpAddress> VipAllocator::choose(const VipName& name, const Address
     const bool room = known || entries_.size() < options_.max_allocations;
     if (room) {
       // Of more addresses than are taken, one is free: no more need to be looked at.
-      const std::size_t limit = owner_.size() + explicit_.size() + 1;
+      const std::size_t limit = owner_.size() + explicit_.size() + former_.size() + 1;
       const IpAddress start = preferred_address(name.str(), range);
       IpAddress address = start;
       for (std::size_t i = 0; i < limit; ++i) {
-        if (!owner_.contains(address) && !explicit_.contains(address)) return address;
+        const bool free = !owner_.contains(address) && !explicit_.contains(address);
+        if (free && !former_.contains(address)) return address;
         address = next_address(address, range);
         if (address == start) break;
       }
@@ -188,12 +278,24 @@ std::vector<VipAllocator::Changed> VipAllocator::expire(std::int64_t wall_second
     drop(name);
     changed.emplace_back(name, std::nullopt);
   }
+  while (!former_until_.empty() && former_until_.begin()->first <= wall_seconds) {
+    const VipName name = former_until_.begin()->second;
+    VipRecord& record = entries_.at(name);
+    unindex_former(record);
+    record.former.clear();
+    record.former_until_seconds = 0;
+    changed.emplace_back(name, record);
+  }
   return changed;
 }
 
 std::optional<std::int64_t> VipAllocator::next_expiry() const {
-  if (unused_.empty()) return std::nullopt;
-  return unused_.begin()->first + options_.retention.count();
+  std::optional<std::int64_t> next;
+  if (!unused_.empty()) next = unused_.begin()->first + options_.retention.count();
+  if (!former_until_.empty() && (!next || former_until_.begin()->first < *next)) {
+    next = former_until_.begin()->first;
+  }
+  return next;
 }
 
 bool VipAllocator::adopt(const VipRecord& given) {
@@ -229,6 +331,7 @@ bool VipAllocator::adopt(const VipRecord& given) {
     if (slot) owner_.emplace(*slot, name);
   }
   if (record.unused_since_seconds) unused_.emplace(*record.unused_since_seconds, name);
+  index_former(record);
   entries_.emplace(name, record);
   return true;
 }
@@ -240,6 +343,7 @@ void VipAllocator::drop(const VipName& name) {
   if (record.allocation.v4) owner_.erase(*record.allocation.v4);
   if (record.allocation.v6) owner_.erase(*record.allocation.v6);
   if (record.unused_since_seconds) unused_.erase({*record.unused_since_seconds, name});
+  unindex_former(record);
   entries_.erase(entry);
   freed_ = true;
 }

@@ -26,6 +26,8 @@ struct VipOptions {
   /// it again, and clients that cached it never reach somebody else.
   std::chrono::seconds retention = std::chrono::hours{24};
   std::size_t max_allocations = 100'000;
+  /// How long a name is still served at an address that it lost to an older allocation.
+  std::chrono::seconds former = std::chrono::minutes{10};
 };
 
 /// One VIP of one port of one task: an explicit address, or a name with the families that the
@@ -66,6 +68,11 @@ class VipAllocator {
   /// this one, its name is served anew when used.
   bool adopt(const VipRecord&);
 
+  /// An allocation that was made in vain, in the other half of a partition. Takes effect in
+  /// settle(): the older one keeps its address, be it of the same name or of another, and the
+  /// name that loses an address is served at both for a while.
+  void claim(const VipRecord&, std::int64_t wall_seconds);
+
   const std::map<VipName, VipRecord>& records() const noexcept { return entries_; }
   std::size_t unused() const noexcept { return unused_.size(); }
   std::vector<Problem> take_problems();
@@ -81,6 +88,10 @@ class VipAllocator {
   std::optional<IpAddress> choose(const VipName&, const AddressRange&);
   bool evict_oldest_unused(const AddressRange* range);
   void drop(const VipName&);
+  bool take_address(const IpAddress&, const VipRecord& claim, std::int64_t wall_seconds);
+  void retire(VipRecord&, const IpAddress&, std::int64_t wall_seconds);
+  void index_former(const VipRecord&);
+  void unindex_former(const VipRecord&);
   void complain(std::string kind, std::string where, std::string what);
 
   VipOptions options_;
@@ -89,6 +100,9 @@ class VipAllocator {
   std::map<VipName, Uses> uses_;                  // of names, allocated or not
   std::map<IpAddress, std::size_t> explicit_;     // how many uses
   std::set<std::pair<std::int64_t, VipName>> unused_;
+  std::map<IpAddress, VipName> former_;  // not to be given to others meanwhile
+  std::set<std::pair<std::int64_t, VipName>> former_until_;
+  std::set<VipName> disputed_;  // changed by claims since the last settle()
   std::set<VipName> touched_;
   std::set<VipName> starved_;   // in use, without an address
   std::vector<VipName> ended_;  // evicted since the last settle()

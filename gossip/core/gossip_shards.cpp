@@ -40,6 +40,14 @@ void Gossip::publish(std::vector<RecordWrite> writes, TimePoint now, Effects& fx
   finish(now, fx);
 }
 
+void Gossip::offer(const std::string& prefix, std::vector<RecordWrite> writes, TimePoint now,
+                   Effects& fx) {
+  std::vector<ShardDelta> deltas;
+  shards_.offer(options_.self, prefix, std::move(writes), deltas);
+  spread(deltas, options_.self);
+  finish(now, fx);
+}
+
 void Gossip::spread(const std::vector<ShardDelta>& deltas, const NodeUid& from) {
   for (const ShardDelta& delta : deltas) {
     // Content that does not fit is announced; who lacks it fetches it from who told.

@@ -195,6 +195,28 @@ void ShardStore::publish(std::vector<RecordWrite> writes, std::vector<ShardDelta
   }
 }
 
+void ShardStore::offer(const NodeUid& self, const std::string& prefix,
+                       std::vector<RecordWrite> writes, std::vector<ShardDelta>& out) {
+  std::map<std::string, std::vector<std::byte>> records;
+  for (RecordWrite& write : writes) {
+    if (write.value) records.insert_or_assign(std::move(write.key), std::move(*write.value));
+  }
+  ShardDelta delta;
+  delta.head = {Term{0, self}, ++highest_version_, 0};
+  delta.shard = prefix + self.to_string() + '-' + std::to_string(delta.head.version);
+  for (auto& [key, value] : records) {
+    delta.head.content += record_hash(key, value);
+    delta.ops.push_back({key, std::move(value)});
+  }
+  std::vector<ShardDelta> restamp;
+  if (apply(delta, restamp) == Applied::applied) {
+    out.push_back(std::move(delta));
+    out.insert(out.end(), restamp.begin(), restamp.end());
+  } else {
+    refused_ += writes.size();
+  }
+}
+
 void ShardStore::hear(const std::string& shard, const ShardHead& head) {
   highest_counter_ = std::max(highest_counter_, head.term.counter);
   highest_version_ = std::max(highest_version_, head.version);

@@ -60,6 +60,11 @@ class ShardStore {
   /// not be written (no term, not our prefix, above a bound) is counted in refused() and skipped.
   void publish(std::vector<RecordWrite> writes, std::vector<ShardDelta>& out);
 
+  /// Tells of records though another publishes, in a shard of their own: `prefix` and a name that
+  /// nobody used before. Under the lowest term there is, so whoever publishes takes it over.
+  void offer(const NodeUid& self, const std::string& prefix, std::vector<RecordWrite> writes,
+             std::vector<ShardDelta>& out);
+
   /// What another says. `restamp` gets what we, publishing above it, say back.
   Applied apply(const ShardDelta&, std::vector<ShardDelta>& restamp);
   Applied replace(const std::string& shard, const ShardHead&, Records, std::vector<ShardDelta>&);

@@ -53,6 +53,24 @@ std::chrono::nanoseconds cpu_time() {
   return std::chrono::seconds{spent.tv_sec} + std::chrono::nanoseconds{spent.tv_nsec};
 }
 
+std::string explain(Drop reason) {
+  switch (reason) {
+    case Drop::wrong_key:
+      return "wrong key";
+    case Drop::wrong_cluster:
+      return "another cluster's name";
+    case Drop::wrong_version:
+      return "no version of the protocol that both speak";
+    case Drop::full:
+      return "no room for another member";
+    case Drop::malformed:
+    case Drop::replayed:
+    case Drop::stranger:
+      break;
+  }
+  return std::string{to_string(reason)};
+}
+
 }  // namespace
 
 Node::Impl::Step::Step(Impl& node) : node_{node}, begin_{cpu_time()} {}
@@ -227,7 +245,7 @@ void Node::Impl::report(std::string problem) {
 void Node::Impl::report_refusals() {
   for (const auto& refusal : core_->link().take_refusals()) {
     const std::string who = to_string(refusal.from);
-    const std::string why{to_string(refusal.reason)};
+    const std::string why = explain(refusal.reason);
     report(refusal.by_peer ? who + " refuses this node: " + why : "refused " + who + ": " + why);
   }
   if (core_->conflicted()) {
@@ -336,6 +354,9 @@ Endpoint Node::local_endpoint() const {
 }
 void Node::publish(std::vector<RecordWrite> writes) {
   impl_->publish(std::move(writes));
+}
+void Node::offer(std::string prefix, std::vector<RecordWrite> writes) {
+  impl_->offer(std::move(prefix), std::move(writes));
 }
 void Node::begin_publishing(std::vector<std::string> prefixes) {
   impl_->begin_publishing(std::move(prefixes));

@@ -103,6 +103,9 @@ class Node {
   /// Any number: gossip's thread takes them in slices of milliseconds, in the order of the calls
   /// to publish(), begin_publishing(), stop_publishing() and snapshot().
   void publish(std::vector<RecordWrite>);
+  /// Tells whoever publishes of some records (a thousand, not a million), in a shard of their own
+  /// whose id starts with `prefix`. For who does not publish itself.
+  void offer(std::string prefix, std::vector<RecordWrite>);
   /// Takes over all shards whose ids start with one of the prefixes ("" is all).
   void begin_publishing(std::vector<std::string> shard_prefixes);
   void stop_publishing();

@@ -50,6 +50,7 @@ class Node::Impl {
   void set_join(std::vector<Endpoint> join);
   bool set_join_names(std::vector<std::string> names);
   void publish(std::vector<RecordWrite> writes);
+  void offer(std::string prefix, std::vector<RecordWrite> writes);
   void begin_publishing(std::vector<std::string> prefixes);
   void stop_publishing();
   void snapshot(std::function<void(std::vector<RecordWrite>)> done);

@@ -37,6 +37,12 @@ void Node::Impl::publish(std::vector<RecordWrite> writes) {
   enqueue(Publish{std::move(writes), 0, {}});
 }
 
+void Node::Impl::offer(std::string prefix, std::vector<RecordWrite> writes) {
+  post([prefix = std::move(prefix), writes = std::move(writes)](Gossip& core, Effects& fx) mutable {
+    core.offer(prefix, std::move(writes), Clock::now(), fx);
+  });
+}
+
 void Node::Impl::begin_publishing(std::vector<std::string> prefixes) {
   enqueue(Begin{std::move(prefixes)});
 }

@@ -1,6 +1,7 @@
 #include "lb/core/vip_table.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -74,12 +75,26 @@ std::vector<Vip> VipTable::vips_of(const VipLabel& label) const {
     }
     return found;
   }
-  const auto allocation = allocations_.find(std::get<VipName>(label.host));
-  if (allocation == allocations_.end()) return found;
-  for (const auto& address : {allocation->second.v4, allocation->second.v6}) {
-    if (address) found.push_back({label.protocol, {*address, label.port}});
+  const VipName& name = std::get<VipName>(label.host);
+  if (const auto allocation = allocations_.find(name); allocation != allocations_.end()) {
+    for (const auto& address : {allocation->second.v4, allocation->second.v6}) {
+      if (address) found.push_back({label.protocol, {*address, label.port}});
+    }
+  }
+  if (const auto former = former_.find(name); former != former_.end()) {
+    for (const IpAddress& address : former->second) {
+      found.push_back({label.protocol, {address, label.port}});
+    }
   }
   return found;
+}
+
+bool VipTable::is_former(const VipLabel& label, const Vip& vip) const {
+  const auto* name = std::get_if<VipName>(&label.host);
+  if (name == nullptr || !former_.contains(*name)) return false;
+  const auto now = allocations_.find(*name);
+  const IpAddress& at = vip.endpoint.address;
+  return now == allocations_.end() || (now->second.v4 != at && now->second.v6 != at);
 }
 
 void VipTable::own(const VipLabel& label, std::set<Vip>& touched) {
@@ -90,8 +105,9 @@ void VipTable::own(const VipLabel& label, std::set<Vip>& touched) {
       continue;
     }
     auto& owners = owners_[vip];
-    owners.insert(label);
-    if (owners.size() > 1) {
+    const bool former = is_former(label, vip);
+    owners.emplace(former, label);
+    if (owners.size() > 1 && !former && !std::next(owners.begin())->first) {
       problem({"vip_conflict", to_string(vip),
                "claimed by more than one declaration; only the first of them is served"});
     }
@@ -103,7 +119,7 @@ void VipTable::disown(const VipLabel& label, std::set<Vip>& touched) {
   for (const Vip& vip : vips_of(label)) {
     const auto owned = owners_.find(vip);
     if (owned == owners_.end()) continue;
-    owned->second.erase(label);
+    owned->second.erase({is_former(label, vip), label});
     if (owned->second.empty()) owners_.erase(owned);
     touched.insert(vip);
   }
@@ -150,23 +166,43 @@ void VipTable::apply_task(const Change<Task>& change, std::set<Vip>& touched) {
 void VipTable::apply_allocation(const Change<VipAllocation>& change, std::set<Vip>& touched) {
   if (!change.before && !change.after) return;
   const VipName name = change.after ? change.after->name : change.before->name;
+  relabel(name, touched, [&] {
+    if (change.after) {
+      allocations_.insert_or_assign(name, *change.after);
+    } else {
+      allocations_.erase(name);
+    }
+  });
+}
+
+void VipTable::apply_former(const Change<FormerVip>& change, std::set<Vip>& touched) {
+  if (!change.before && !change.after) return;
+  const VipName name = change.after ? change.after->name : change.before->name;
+  relabel(name, touched, [&] {
+    if (change.after) {
+      former_.insert_or_assign(name, change.after->addresses);
+    } else {
+      former_.erase(name);
+    }
+  });
+}
+
+template <class Update>
+void VipTable::relabel(const VipName& name, std::set<Vip>& touched, Update update) {
   std::vector<VipLabel> labels;
   for (auto at = declared_.lower_bound({name, *Port::from(1), Protocol::tcp});
        at != declared_.end() && at->first.host == decltype(VipLabel::host){name}; ++at) {
     labels.push_back(at->first);
   }
   for (const VipLabel& label : labels) disown(label, touched);
-  if (change.after) {
-    allocations_.insert_or_assign(name, *change.after);
-  } else {
-    allocations_.erase(name);
-  }
+  update();
   for (const VipLabel& label : labels) own(label, touched);
 }
 
 std::vector<Vip> VipTable::apply(const ClusterDelta& delta) {
   std::set<Vip> touched;
   for (const auto& change : delta.vips) apply_allocation(change, touched);
+  for (const auto& change : delta.former_vips) apply_former(change, touched);
   for (const auto& change : delta.tasks) apply_task(change, touched);
   return {touched.begin(), touched.end()};
 }
@@ -174,7 +210,7 @@ std::vector<Vip> VipTable::apply(const ClusterDelta& delta) {
 std::optional<Service> VipTable::desired(const Vip& vip) const {
   const auto owned = owners_.find(vip);
   if (owned == owners_.end()) return std::nullopt;
-  const VipLabel& label = *owned->second.begin();
+  const VipLabel& label = owned->second.begin()->second;
   Service service{.vip = vip, .policy = policy_};
   service.name = name_of(vip);
 
@@ -213,7 +249,7 @@ std::optional<Service> VipTable::desired(const Vip& vip) const {
 std::string VipTable::name_of(const Vip& vip) const {
   const auto owned = owners_.find(vip);
   if (owned == owners_.end()) return {};
-  const auto* name = std::get_if<VipName>(&owned->second.begin()->host);
+  const auto* name = std::get_if<VipName>(&owned->second.begin()->second.host);
   return name != nullptr ? name->str() : to_string(vip.endpoint);
 }
 

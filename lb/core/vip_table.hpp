@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/cluster_delta.hpp"
@@ -64,7 +65,11 @@ class VipTable {
   bool is_local(const Task& task) const;
   void apply_task(const Change<Task>& change, std::set<Vip>& touched);
   void apply_allocation(const Change<VipAllocation>& change, std::set<Vip>& touched);
+  void apply_former(const Change<FormerVip>& change, std::set<Vip>& touched);
+  template <class Update>
+  void relabel(const VipName& name, std::set<Vip>& touched, Update update);
   std::vector<Vip> vips_of(const VipLabel& label) const;
+  bool is_former(const VipLabel& label, const Vip& vip) const;
   void own(const VipLabel& label, std::set<Vip>& touched);
   void disown(const VipLabel& label, std::set<Vip>& touched);
   void problem(Problem found);
@@ -72,11 +77,13 @@ class VipTable {
   Policy policy_;
   std::set<IpAddress> node_;
   std::map<VipName, VipAllocation> allocations_;
+  std::map<VipName, std::vector<IpAddress>> former_;
   std::map<TaskKey, Contributions> tasks_;
   /// Never holds an empty inner map. Labels of one name are neighbours.
   std::map<VipLabel, std::map<TaskKey, Contribution>> declared_;
-  /// Vip -> the declarations that resolve to it; never an empty set.
-  std::map<Vip, std::set<VipLabel>> owners_;
+  /// Vip -> the declarations that resolve to it; never an empty set. First those whose address
+  /// it is (false), then those whose it was.
+  std::map<Vip, std::set<std::pair<bool, VipLabel>>> owners_;
   std::vector<Problem> problems_;
 };
 

@@ -114,6 +114,7 @@ ClusterDelta slice_of(const ClusterDelta& delta, std::size_t from) {
   slice.tasks.assign(delta.tasks.begin() + static_cast<std::ptrdiff_t>(from),
                      delta.tasks.begin() + static_cast<std::ptrdiff_t>(to));
   if (from == 0) slice.vips = delta.vips;
+  if (from == 0) slice.former_vips = delta.former_vips;
   // Complete only with its last part: until then there is no telling what to prune.
   slice.complete = delta.complete && to == delta.tasks.size();
   return slice;

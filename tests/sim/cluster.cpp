@@ -435,6 +435,12 @@ void Cluster::publish(Index i, std::vector<RecordWrite> writes) {
   perform(i, fx);
 }
 
+void Cluster::offer(Index i, const std::string& prefix, std::vector<RecordWrite> writes) {
+  Effects fx;
+  nodes_[i]->core->offer(prefix, std::move(writes), now_, fx);
+  perform(i, fx);
+}
+
 void Cluster::begin_publishing(Index i, std::vector<std::string> prefixes) {
   Effects fx;
   nodes_[i]->core->begin_publishing(std::move(prefixes), now_, fx);

@@ -101,6 +101,7 @@ class Cluster {
   std::optional<Duration> run_until(const std::function<bool()>& done, Duration limit);
 
   void publish(Index, std::vector<RecordWrite>);
+  void offer(Index, const std::string& prefix, std::vector<RecordWrite>);
   void stop_publishing(Index i) { nodes_[i]->core->stop_publishing(); }
   void set_metadata(Index, std::vector<std::pair<std::string, std::string>>);
   void begin_publishing(Index, std::vector<std::string> prefixes = {""});

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "cluster/core/participant.hpp"
+#include "cluster/core/vip_address.hpp"
 #include "tests/sim/cluster.hpp"
 #include "tests/sim/seeds.hpp"
 #include "tests/unit/cluster/samples.hpp"
@@ -132,6 +133,14 @@ class Whole {
     return cluster::Cluster::WallTime{
         std::chrono::duration_cast<std::chrono::seconds>(net.now().time_since_epoch())};
   }
+  static std::vector<gossip::RecordWrite> octets(const std::vector<cluster::RecordWrite>& from) {
+    std::vector<gossip::RecordWrite> writes;
+    for (const auto& write : from) {
+      writes.push_back(
+          {cluster::to_octets(write.shard), cluster::to_octets(write.key), write.value});
+    }
+    return writes;
+  }
   void turn(std::size_t i, Seat& seat) {
     const TimePoint now = net.now();
     const auto& table = net.node(i).core->members();
@@ -157,12 +166,13 @@ class Whole {
       while (seat.cluster.busy()) seat.cluster.advance(50, now, wall());
     }
     seat.cluster.on_timer(now, wall());
-    std::vector<gossip::RecordWrite> writes;
-    for (const auto& write : seat.cluster.take_writes()) {
-      writes.push_back(
-          {cluster::to_octets(write.shard), cluster::to_octets(write.key), write.value});
+    if (auto writes = octets(seat.cluster.take_writes()); !writes.empty()) {
+      net.publish(i, std::move(writes));
     }
-    if (!writes.empty()) net.publish(i, std::move(writes));
+    if (auto claims = octets(seat.cluster.take_claims()); !claims.empty()) {
+      net.offer(i, cluster::to_octets(cluster::ShardId{cluster::ShardKind::claims, {}}),
+                std::move(claims));
+    }
   }
   void perform(std::size_t i, Seat& seat, Steps steps) {
     if (steps.stop_publishing) net.stop_publishing(i);
@@ -179,6 +189,17 @@ class Whole {
     }
   }
 };
+
+/// Two names that prefer one address.
+std::pair<std::string, std::string> colliding() {
+  std::map<IpAddress, std::string> names;
+  for (unsigned i = 0;; ++i) {
+    const std::string name = "x" + std::to_string(i) + ".marathon";
+    const auto at = cluster::preferred_address(name, cluster::default_vip_range_v4());
+    const auto [known, fresh] = names.emplace(at, name);
+    if (!fresh) return {known->second, name};
+  }
+}
 
 void fill(World& master, int tasks) {
   for (int i = 0; i < tasks; ++i) {
@@ -260,6 +281,44 @@ TEST_CASE("both halves of a partition publish; after the heal there is one publi
     CHECK(whole.publishers().size() == 1);
     CHECK(whole.equal(left));
   });
+}
+
+TEST_CASE("at a heal the older allocation of an address wins, whichever half publishes on") {
+  const auto [one, other] = colliding();
+  const auto preferred = cluster::preferred_address(one, cluster::default_vip_range_v4());
+  for (const bool left_first : {false, true}) {
+    CAPTURE(left_first);
+    World left;
+    fill(left, 8);
+    Whole whole{8, 1};
+    whole.net.check_false_deaths = false;
+    whole.reach_of = [&](std::size_t) { return &left; };
+    whole.run_for(6s);
+    World right = left;
+    whole.net.cut([](std::size_t a, std::size_t b) { return (a < 4) != (b < 4); });
+    whole.reach_of = [&](std::size_t i) { return i < 4 ? &left : &right; };
+    whole.run_for(8s);
+    (left_first ? left : right).add("old", one, 0);
+    whole.run_for(3s);
+    (left_first ? right : left).add("young", other, 1);
+    whole.run_for(2s);
+    whole.net.heal();
+    left.add("old", one, 0);
+    left.add("young", other, 1);
+    whole.reach_of = [&](std::size_t) { return &left; };
+    whole.run_for(25s);
+    CHECK(whole.publishers().size() == 1);
+    CHECK(whole.equal(left));
+    const auto& records = whole.seats.begin()->second->cluster.view().vip_records();
+    CHECK(records.at(VipName{one}).allocation.v4 == preferred);
+    const auto& loser = records.at(VipName{other});
+    CHECK(loser.allocation.v4 != preferred);
+    CHECK(loser.former == std::vector<IpAddress>{preferred});
+    // Nothing of the dispute is left behind.
+    for (const auto& [id, shard] : whole.net.node(0).core->shards().shards()) {
+      if (id.front() == static_cast<char>(cluster::ShardKind::claims)) CHECK(shard.records.empty());
+    }
+  }
 }
 
 TEST_CASE("while no master answers nothing is lost, whoever publishes") {

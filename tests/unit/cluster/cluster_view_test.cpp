@@ -191,7 +191,7 @@ TEST_CASE("a task that moved is not taken away by the agent it left") {
 TEST_CASE("masters and VIPs come, change and go") {
   ClusterView view;
   Master master{{ip("10.0.0.1"), port(5050)}, "m1", false};
-  const VipRecord vip{{VipName{"a.x"}, ip("11.0.0.1"), {}}, 0, 1, 5, {}};
+  const VipRecord vip{{VipName{"a.x"}, ip("11.0.0.1"), {}}, 0, 1, 5, {}, {}};
   auto delta = apply(view, {put(master), put(vip)});
   CHECK(delta.masters.size() == 1);
   CHECK(delta.vips.size() == 1);

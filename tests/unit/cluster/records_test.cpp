@@ -201,13 +201,22 @@ TEST_CASE("the format of records stays what it is") {
   CHECK(record_key(master.endpoint).id == "[fd01::3]:5050");
   CHECK(must(decode_master(record_key(master.endpoint), *master_bytes)) == master);
 
-  const VipRecord vip{
-      {VipName{"web.marathon"}, ip("11.1.2.3"), ip("fd01:c::1")}, 1, 2, 1'700'000'000, -1};
+  VipRecord vip;
+  vip.allocation = {VipName{"web.marathon"}, ip("11.1.2.3"), ip("fd01:c::1")};
+  vip.term = 1;
+  vip.sequence = 2;
+  vip.since_seconds = 1'700'000'000;
+  vip.unused_since_seconds = -1;
   const auto vip_bytes = encode(vip);
   CHECK(hex(*vip_bytes) ==
         "0101040b0102030210fd01000c0000000000000000000000010308000000000000000104080000000000000002"
         "0508000000006553f1000608ffffffffffffffff");
   CHECK(must(decode_vip(record_key(vip.allocation.name), *vip_bytes)) == vip);
+  vip.former = {ip("11.1.2.4"), ip("11.1.2.5")};
+  vip.former_until_seconds = 1'700'000'600;
+  const auto disputed = encode(vip);
+  CHECK(hex(*disputed) == hex(*vip_bytes) + "07040b01020407040b0102050808000000006553f358");
+  CHECK(must(decode_vip(record_key(vip.allocation.name), *disputed)) == vip);
 
   ByteWriter write;
   encode(write, {kShard, record_key(key("t1")), from_hex("01")});

@@ -163,8 +163,8 @@ TEST_CASE("the number of allocations is bounded") {
 TEST_CASE("of two adopted allocations of one address the older keeps it") {
   for (const bool older_first : {true, false}) {
     CAPTURE(older_first);
-    VipRecord older{{VipName{"old.x"}, ip("11.0.0.9"), {}}, 1, 7, kNow, {}};
-    VipRecord younger{{VipName{"a.x"}, ip("11.0.0.9"), {}}, 2, 3, kNow, {}};
+    VipRecord older{{VipName{"old.x"}, ip("11.0.0.9"), {}}, 1, 7, kNow, {}, {}};
+    VipRecord younger{{VipName{"a.x"}, ip("11.0.0.9"), {}}, 2, 3, kNow, {}, {}};
     VipAllocator vips{{}};
     vips.adopt(older_first ? older : younger);
     vips.adopt(older_first ? younger : older);
@@ -179,7 +179,7 @@ TEST_CASE("of two adopted allocations of one address the older keeps it") {
 
 TEST_CASE("an adopted address outside the range, as after a new configuration, is given up") {
   VipAllocator vips{small_range("12.0.0.0", "12.0.0.255")};
-  CHECK_FALSE(vips.adopt({{VipName{"a.x"}, ip("11.0.0.9"), {}}, 0, 1, kNow, {}}));
+  CHECK_FALSE(vips.adopt({{VipName{"a.x"}, ip("11.0.0.9"), {}}, 0, 1, kNow, {}, {}}));
   vips.use(v4_of("a.x"));
   const auto changed = vips.settle(kNow);
   REQUIRE(changed.size() == 2);
@@ -222,6 +222,64 @@ TEST_CASE("no two names share an address, and none in use ever moves") {
       }
     }
   });
+}
+
+TEST_CASE("a claim: of one name the older allocation is kept, and the other serves for a while") {
+  VipAllocator vips{{}};
+  vips.use(v4_of("redis.marathon"));
+  vips.settle(kNow);
+  VipRecord theirs = vips.records().at(VipName{"redis.marathon"});
+  theirs.allocation.v4 = ip("11.9.9.9");
+  theirs.since_seconds = kNow + 5;
+  vips.claim(theirs, kNow + 60);
+  auto changed = vips.settle(kNow + 60);
+  REQUIRE(changed.size() == 1);
+  CHECK(address_of(vips, "redis.marathon") == "11.202.66.36");
+  CHECK(changed.front().second->former == std::vector<IpAddress>{ip("11.9.9.9")});
+  REQUIRE(vips.next_expiry());
+  CHECK(*vips.next_expiry() == kNow + 660);
+
+  theirs.allocation.v4 = ip("11.8.8.8");
+  theirs.since_seconds = kNow - 5;
+  vips.claim(theirs, kNow + 90);
+  changed = vips.settle(kNow + 90);
+  REQUIRE(changed.size() == 1);
+  CHECK(address_of(vips, "redis.marathon") == "11.8.8.8");
+  CHECK(changed.front().second->former ==
+        std::vector<IpAddress>{ip("11.9.9.9"), ip("11.202.66.36")});
+  CHECK(vips.expire(kNow + 689).empty());
+  changed = vips.expire(kNow + 690);
+  REQUIRE(changed.size() == 1);
+  CHECK(changed.front().second->former.empty());
+  CHECK_FALSE(vips.next_expiry());
+}
+
+TEST_CASE("a claim: the older name takes the address, and nobody else is given a former one") {
+  VipAllocator vips{small_range("11.0.0.1", "11.0.0.4")};
+  vips.use(v4_of("a"));
+  vips.settle(kNow);
+  const IpAddress disputed = *vips.records().at(VipName{"a"}).allocation.v4;
+  VipRecord theirs;
+  theirs.allocation = {VipName{"b"}, disputed, {}};
+  theirs.since_seconds = kNow - 1;
+  theirs.sequence = 1;
+  vips.claim(theirs, kNow + 60);
+  CHECK(vips.settle(kNow + 60).size() >= 2);
+  CHECK(vips.records().at(VipName{"b"}).allocation.v4 == disputed);
+  CHECK(vips.records().at(VipName{"b"}).unused_since_seconds == kNow + 60);  // until its tasks come
+  CHECK(vips.records().at(VipName{"a"}).allocation.v4 != disputed);
+  CHECK(vips.records().at(VipName{"a"}).former == std::vector<IpAddress>{disputed});
+
+  theirs.allocation = {VipName{"c"}, ip("11.0.0.4"), {}};
+  VipRecord younger = theirs;
+  younger.allocation = {VipName{"c"}, disputed, {}};
+  younger.since_seconds = kNow + 30;
+  vips.claim(younger, kNow + 60);
+  vips.use(v4_of("c"));
+  vips.settle(kNow + 60);
+  CHECK(vips.records().at(VipName{"c"}).allocation.v4.has_value());
+  CHECK(vips.records().at(VipName{"c"}).allocation.v4 != disputed);
+  CHECK(vips.records().at(VipName{"c"}).former == std::vector<IpAddress>{disputed});
 }
 
 TEST_SUITE_END();

@@ -130,6 +130,30 @@ TEST_CASE("tcp and udp, and each port, are VIPs of their own") {
   CHECK(backends_of(table, udp("11.0.0.1:53")) == std::vector<Backend>{{at("192.168.0.2:53"), 1}});
 }
 
+TEST_CASE("a name is served at a former address too, but after the one whose address it is") {
+  VipTable table;
+  table.apply(allocations({added(allocation("web.marathon", "11.0.0.2")),
+                           added(allocation("api.marathon", "11.0.0.1"))}));
+  table.apply(tasks({added(
+      task("t1", {named("web.marathon", 80), named("web.marathon", 81)}, {"10.0.0.1:8000"}))}));
+  ClusterDelta lost;
+  lost.former_vips = {{nullptr, std::make_shared<const FormerVip>(
+                                    FormerVip{VipName{"web.marathon"}, {ip("11.0.0.1")}})}};
+  CHECK(table.apply(lost).size() == 4);
+  CHECK(table.name_of(tcp("11.0.0.1:80")) == "web.marathon");
+  CHECK(table.name_of(tcp("11.0.0.2:80")) == "web.marathon");
+  table.apply(tasks({added(task("t2", {named("api.marathon", 80)}, {"10.0.0.2:8000"}))}));
+  CHECK(table.name_of(tcp("11.0.0.1:80")) == "api.marathon");
+  CHECK(table.name_of(tcp("11.0.0.1:81")) == "web.marathon");
+  CHECK(table.take_problems().empty());
+  std::swap(lost.former_vips[0].before, lost.former_vips[0].after);
+  table.apply(lost);
+  CHECK_FALSE(table.desired(tcp("11.0.0.1:81")));
+  CHECK(table.name_of(tcp("11.0.0.1:80")) == "api.marathon");
+  CHECK(table.vips() ==
+        std::vector<Vip>{tcp("11.0.0.1:80"), tcp("11.0.0.2:80"), tcp("11.0.0.2:81")});
+}
+
 TEST_CASE("an allocation that moves takes the VIP along") {
   VipTable table;
   table.apply(allocations({added(allocation("web.marathon", "11.0.0.1"))}));
