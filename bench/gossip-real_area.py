@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -12,8 +13,10 @@ import time
 
 import sixty
 
-ROWS = ["death.daemon", "death.host", "death.serf", "stall.false", "restart.views", "idle.cpu",
-        "idle.memory"]
+ROWS = ["death.daemon", "death.host", "death.serf", "stall.false", "loss.false", "split.heal",
+        "rolling.false", "rolling.connects", "restart.views", "idle.cpu", "idle.memory"]
+LOSS_SECONDS = 60
+SPLIT_SECONDS = 15
 SERF_PORT = 7946
 
 
@@ -54,6 +57,15 @@ class Serf:
             stamps = [float(line) - since for line in path.read_text().split()]
             times += [min(s for s in stamps if s >= 0)] if any(s >= 0 for s in stamps) else []
         return times
+
+    def failures(self):
+        return sum(len(path.read_text().split())
+                   for path in pathlib.Path(self.folder.name).glob("n*"))
+
+    def wait(self):
+        end = time.time() + 60
+        while self.alive() < self.cluster.nodes and time.time() < end:
+            time.sleep(0.5)
 
     def close(self):
         for agent in self.agents.values():
@@ -126,9 +138,7 @@ def deaths(bench, cluster, rng, rows):
 def serf(bench, cluster, rng, rows, ours):
     peer = Serf(cluster)
     try:
-        end = time.time() + 60
-        while peer.alive() < cluster.nodes and time.time() < end:
-            time.sleep(0.5)
+        peer.wait()
         node = rng.randrange(2, cluster.nodes)
         pid = peer.pid(node)
         begun = time.time()
@@ -144,7 +154,7 @@ def serf(bench, cluster, rng, rows, ours):
 
 def stall(bench, cluster, rng, rows):
     pids = agents()
-    stopped = rng.sample(pids, 16)
+    stopped = rng.sample(pids, min(16, len(pids) // 3))
     nodes = {m["id"]: m for m in cluster.members(1)}
     bench.note(f"{len(pids)} daemons, {len(nodes)} members: 16 stopped 8 s, run 20 ms, for 60 s")
     stalling = {pid_node(cluster, pid) for pid in stopped}
@@ -157,20 +167,116 @@ def stall(bench, cluster, rng, rows):
             os.kill(pid, signal.SIGCONT)
         time.sleep(0.02)
     time.sleep(1)
-    false = 0
-    for node in range(1, cluster.nodes + 1):
-        if node in stalling:
-            continue
-        for line in cluster("logs", node).splitlines():
-            match = sixty.LINE.match(line)
-            if not match or sixty.stamp(match[1]) < begun or " is alive" in match[2]:
-                continue
-            for other in range(1, cluster.nodes + 1):
-                if other not in stalling and f"at {cluster.address(other)}:" in match[2]:
-                    false += 1
+    false = false_deaths(cluster, begun, stalling)
     rows.append(Row("stall.false", "16 of 60 stalling: healthy nodes believed dead",
                     str(false), "0", float(false), 0.0))
     cluster.settle()
+
+
+def false_deaths(cluster, since, unwell=()):
+    """Deaths of nodes that are well, as the logs of nodes that are well tell them."""
+    wrong = re.compile(r"gossip: node \S+ at ([0-9.]+):\d+ is (daemon|host)_down")
+    well = {cluster.address(n): n for n in range(1, cluster.nodes + 1) if n not in unwell}
+    false = 0
+    for node in well.values():
+        for line in cluster("logs", node).splitlines():
+            match = sixty.LINE.match(line)
+            if not match or sixty.stamp(match[1]) < since:
+                continue
+            told = wrong.search(match[2])
+            false += bool(told) and told[1] in well
+    return false
+
+
+@contextlib.contextmanager
+def faults(cluster, rules_of):
+    """Rules on each node's input hook, ahead of all others; drops there are seen by no sender."""
+    nodes = range(1, cluster.nodes + 1)
+    for node in nodes:
+        cluster.on(node, "nft", "table inet fault { chain in { type filter hook input priority -300; "
+                   f"iif lo accept; {rules_of(node)}; }}; }}")
+    try:
+        yield
+    finally:
+        for node in nodes:
+            cluster.on(node, "nft", "delete", "table", "inet", "fault")
+
+
+def loss(bench, cluster, rows, with_serf):
+    """30 of 100 datagrams lost at every node. TCP too, so the observer's stream suffers as well."""
+    peer = Serf(cluster) if with_serf else None
+    try:
+        if peer:
+            peer.wait()
+        begun = time.time()
+        serf_before = peer.failures() if peer else 0
+        with faults(cluster, lambda node: "meta l4proto { tcp, udp } numgen random mod 100 < 30 drop"):
+            time.sleep(LOSS_SECONDS)
+            false = false_deaths(cluster, begun)
+            theirs = peer.failures() - serf_before if peer else None
+    finally:
+        if peer:
+            peer.close()
+    bench.note(f"30 % loss for {LOSS_SECONDS} s: {false} false deaths, serf {theirs}")
+    rows.append(Row("loss.false", f"30 % of datagrams lost for {LOSS_SECONDS} s: nodes believed dead",
+                    str(false), "-" if theirs is None else str(theirs), float(false), 0.0))
+    cluster.settle()
+
+
+def split(bench, cluster, rows):
+    """Both halves keep the master. What they publish meanwhile is brought together at the heal."""
+    half = cluster.nodes // 2
+    side = lambda nodes: "{ " + ", ".join(cluster.address(n) for n in nodes) + " }"
+    left, right = range(1, half + 1), range(half + 1, cluster.nodes + 1)
+    with faults(cluster, lambda n: f"ip saddr {side(right if n <= half else left)} drop"):
+        time.sleep(SPLIT_SECONDS)
+        seen = [sum(m["status"] == "alive" for m in cluster.members(n)) for n in (1, cluster.nodes)]
+    healed = time.time()
+    met = cluster.settle(60)
+    took = time.time() - healed
+    end = time.time() + 20
+    publishers = []
+    while time.time() < end and len(publishers) != 1:
+        publishers = [m for m in cluster.members(1) if m["publisher"] and m["status"] == "alive"]
+    bench.note(f"cut in half for {SPLIT_SECONDS} s: each half saw {seen} alive")
+    good = met and len(publishers) == 1 and seen == [half, cluster.nodes - half]
+    rows.append(Row("split.heal", f"cut in half for {SPLIT_SECONDS} s: after the heal all alive in equal "
+                    "views, one publisher", f"{took:.2f} s", "5 s", took / 5 if good else 99.0, 1.0))
+
+
+def rolling(bench, cluster, rows):
+    """One daemon after the other stops and starts, as an upgrade does, while one node connects."""
+    caller = cluster.nodes // 2
+    begun = time.time()
+    curl = ("while :; do curl -s -m 5 -o /dev/null -w '%{http_code}\n' "
+            "http://web.marathon.l4lb.thisdcos.directory/; done")
+    with tempfile.TemporaryFile("w+") as codes:
+        address = cluster.on(caller, "sh", "-c", "getent ahostsv4 web.marathon.l4lb.thisdcos.directory "
+                             "| head -n1").split()[0]
+        curl = curl.replace("web.marathon.l4lb.thisdcos.directory", address)
+        client = subprocess.Popen([cluster.dev, "exec", "--name", cluster.name, str(caller), "--", "sh",
+                                   "-c", curl], stdout=codes, stderr=subprocess.DEVNULL)
+        try:
+            for pid in agents():
+                node = pid_node(cluster, pid)
+                os.kill(pid, signal.SIGTERM)
+                end = time.time() + 10
+                while pathlib.Path(f"/proc/{pid}").exists() and time.time() < end:
+                    time.sleep(0.02)
+                cluster("start-agent", node)
+            cluster.settle()
+        finally:
+            client.terminate()
+            client.wait()
+        codes.seek(0)
+        got = codes.read().split()
+    false = false_deaths(cluster, begun)
+    bad = sum(code != "200" for code in got)
+    bench.note(f"rolling restart in {time.time() - begun:.0f} s: {len(got)} connects, {bad} failed")
+    rows.append(Row("rolling.false", "every daemon stopped and started in turn: nodes believed dead",
+                    str(false), "0", float(false), 0.0))
+    rows.append(Row("rolling.connects", f"failed connects through a VIP meanwhile, of {len(got)}", str(bad),
+                    "0", float(bad) if got else 99.0, 0.0))
 
 
 def pid_node(cluster, pid):
@@ -226,6 +332,12 @@ def run(bench):
                 serf(bench, cluster, rng, rows, ours)
         if wants("stall.false"):
             stall(bench, cluster, rng, rows)
+        if wants("loss.false"):
+            loss(bench, cluster, rows, with_serf=True)
+        if wants("split.heal"):
+            split(bench, cluster, rows)
+        if wants("rolling.false", "rolling.connects"):
+            rolling(bench, cluster, rows)
         if wants("restart.views"):
             mass_restart(bench, cluster, rows)
     return rows
