@@ -8,11 +8,12 @@
 
 #include "tests/sim/cluster.hpp"
 
-// gossip_sim_bench [--check] [--runs N] [--seconds N] [--seed N] [ROW...]
+// gossip_sim_bench [--check] [--runs N] [--seconds N] [--seed N] [--only TEXT] [ROW...]
 //
 // Rows: death third stalls idle change restart (these by default), hour, and big (10,000 nodes).
 // Virtual time on one thread: the figures do not depend on the machine. --runs: deaths and
-// changes per figure. --seconds: of virtual time in `hour`.
+// changes per figure. --seconds: of virtual time in `hour`. --only: names like death-1000-30 that
+// hold this text.
 using namespace muster;
 using namespace muster::gossip;
 using namespace std::chrono_literals;
@@ -25,6 +26,7 @@ struct Settings {
   std::size_t runs = 20;
   std::uint64_t seconds = 600;
   std::uint64_t seed = 1;
+  std::string only;
 };
 
 int rows = 0;
@@ -220,14 +222,18 @@ void big(const Settings& settings) {
 }
 
 void run(const Settings& settings, std::string_view what) {
+  const auto wants = [&](std::size_t nodes, std::uint32_t loss) {
+    return name(std::string{what}.c_str(), nodes, loss).find(settings.only) != std::string::npos;
+  };
   for (const std::size_t nodes : {300U, 1000U}) {
     for (const std::uint32_t loss : {0U, 10U, 30U}) {
+      if (!wants(nodes, loss)) continue;
       if (what == "death") death(settings, nodes, loss);
       if (what == "third" && loss != 10) third(settings, nodes, loss);
       if (what == "change") change(settings, nodes, loss, 400);
     }
-    if (what == "idle") idle(settings, nodes);
-    if (what == "restart") restart(settings, nodes);
+    if (what == "idle" && wants(nodes, 0)) idle(settings, nodes);
+    if (what == "restart" && wants(nodes, 0)) restart(settings, nodes);
   }
   if (what == "stalls") stalls(settings);
   if (what == "hour") hour(settings, 200);
@@ -250,6 +256,8 @@ int main(int argc, char** argv) {
       settings.runs = std::max<std::size_t>(number(i), 1);
     } else if (word == "--seconds") {
       settings.seconds = number(i);
+    } else if (word == "--only" && i + 1 < argc) {
+      settings.only = argv[++i];
     } else if (word == "--seed") {
       settings.seed = number(i);
     } else {

@@ -341,8 +341,10 @@ TEST_CASE("where no member more is taken the newcomer is told, and those there a
   std::vector<MemberRecord> gone;
   const auto profile = cluster.node(1).core->members().find(cluster.node(1).uid)->profile;
   for (std::uint64_t i = 1; i <= kMaxMembers; ++i) {
-    gone.push_back({{NodeUid{7, i}, 1, 0, MemberStatus::left}, profile});
+    gone.push_back({{NodeUid{7, i}, 1, 0, MemberStatus::alive}, profile});
   }
+  for (std::size_t i = 0; i < 3; ++i) cluster.node(i).core->preload(gone, cluster.now());
+  for (MemberRecord& record : gone) record.head.status = MemberStatus::left;
   for (std::size_t i = 0; i < 3; ++i) cluster.node(i).core->preload(gone, cluster.now());
   const auto newcomer = cluster.add({0});
   cluster.run_for(1s);
