@@ -200,11 +200,12 @@ class Importer {
     }
     const std::string zk = in_.text("Zk");
     if (urls.empty() && zk.empty()) Source::fail("Masters", "masters or zk, neither is there");
-    if (!zk.empty()) {
-      note("zk", urls.empty() ? "name the masters in mesos.masters: ZooKeeper is not asked"
-                              : "not asked; the masters that are named are");
+    if (!zk.empty() && !urls.empty()) note("zk", "not asked; the masters that are named are");
+    if (urls.empty()) {
+      zookeeper(zk, https);
+    } else {
+      set("masters", list_of(urls));
     }
-    set("masters", list_of(urls));
     const std::string ca = in_.text("CACertFile");
     if (!ca.empty()) set("ca_file", quoted(ca));
     if (https && ca.empty()) {
@@ -212,13 +213,30 @@ class Importer {
            "masters' certificates are verified, against the system's authorities; "
            "Mesos-DNS did not without CACertFile");
     }
-    for (const char* const key : {"CertFile", "KeyFile"}) {
-      if (!in_.text(key).empty()) note(key, "no counterpart: muster shows masters no certificate");
+    const std::string cert = in_.text("CertFile");
+    const std::string key = in_.text("KeyFile");
+    if (!cert.empty() && !key.empty()) {
+      set("cert_file", quoted(cert));
+      set("key_file", quoted(key));
+      note("KeyFile", "must be out of others' reach: chmod 640");
+    } else if (!cert.empty() || !key.empty()) {
+      note(cert.empty() ? "KeyFile" : "CertFile", "left out: it takes both, and one is there");
     }
     credentials();
     needless("RefreshSeconds", "not needed: changes are streamed as they happen");
     needless("StateTimeoutSeconds", "not needed");
     needless("ZkDetectionTimeout", "not needed: muster never exits for want of a master");
+  }
+
+  void zookeeper(const std::string& zk, bool https) {
+    const std::size_t at = zk.rfind('@');
+    const bool has_secret = at != std::string::npos;
+    set("masters", quoted(has_secret ? "zk://" + zk.substr(at + 1) : zk));
+    if (https) set("https", "true");
+    if (!has_secret) return;
+    constexpr const char* kFile = "/etc/muster/zk-auth";
+    set("zk_auth_file", quoted(kFile));
+    note("zk", std::string{"put its user:password, which is not repeated here, into "} + kFile);
   }
 
   void credentials() {

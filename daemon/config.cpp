@@ -7,6 +7,7 @@
 
 #include "daemon/config_section.hpp"
 #include "daemon/config_values.hpp"
+#include "mesos/core/zk_url.hpp"
 
 namespace muster::daemon {
 namespace {
@@ -40,15 +41,25 @@ void read_node(Section node, Config::Node& out) {
   node.finish();
 }
 
+// The one zk:// there may be; what is secret in it is kept apart.
+bool take_zookeeper(const std::string& text, Config::Mesos& out) {
+  auto url = mesos::ZkUrl::parse(text);
+  if (!url || !out.zookeeper.empty()) return false;
+  out.zookeeper = to_string(*url);
+  out.zookeeper_auth = url->auth;
+  return true;
+}
+
 void read_mesos(Section mesos, Config::Mesos& out) {
-  mesos.each_text("masters", "a URL like \"http://10.0.0.1:5050\" or a list of them",
+  mesos.each_text("masters",
+                  "URLs like \"http://10.0.0.1:5050\", or one like \"zk://10.0.0.1:2181/mesos\"",
                   {"URLs of masters, `http://` or `https://`; any of them leads to the leader by "
-                   "its redirect",
+                   "its redirect. Or one `zk://host1:2181,host2:2181/mesos`: below",
                    "none, needed without gossip"},
                   [&](const std::string& text) {
                     const bool http = text.starts_with("http://") || text.starts_with("https://");
                     if (http) out.masters.push_back(text);
-                    return http;
+                    return http || take_zookeeper(text, out);
                   });
   mesos.choice("observer", {"auto", "yes", "no"}, out.observer,
                {"may this node ask the master for all: `\"auto\"` where masters are named, "
@@ -62,6 +73,10 @@ void read_mesos(Section mesos, Config::Mesos& out) {
   mesos.duration("poll_interval", std::chrono::seconds{1}, std::chrono::hours{1}, out.poll_interval,
                  {"at least this long between polls, `1s` to `1h`; a slow master is asked less "
                   "often"});
+  mesos.path("zk_auth_file", out.zk_auth_file,
+             {"a file whose first line is `user:password` for ZooKeeper (digest)", "none"});
+  mesos.boolean("https", out.https,
+                {"with `zk://`: the masters it names are asked by https, each by its host name"});
   mesos.text("username", out.username, {"for Basic authentication", "none"});
   mesos.path("password_file", out.password_file,
              {"a file whose first line is the password", "none"});
@@ -71,6 +86,11 @@ void read_mesos(Section mesos, Config::Mesos& out) {
              {"PEM file that `https://` masters are verified against; verification cannot be "
               "switched off",
               "the system's"});
+  mesos.path("cert_file", out.cert_file,
+             {"PEM file of the certificate to show to `https://` masters; renewed files are taken "
+              "with the next connection",
+              "none"});
+  mesos.path("key_file", out.key_file, {"PEM file of its key, not encrypted", "none"});
   mesos.finish();
 }
 
@@ -187,7 +207,21 @@ Config read(ConfigDocument& document) {
 // What no single key can be blamed for; said only once every key is right by itself.
 void check_together(const Config& config, std::string_view file) {
   const bool others_observe = config.gossip.enabled && config.mesos.observer != "yes";
-  if (config.mesos.masters.empty() && !others_observe) {
+  const Config::Mesos& mesos = config.mesos;
+  const auto fail = [&](const char* what) { throw ConfigError{std::string{file} + ": " + what}; };
+  if (!mesos.masters.empty() && !mesos.zookeeper.empty()) {
+    fail("mesos.masters: expected masters or one zk:// URL, not both");
+  }
+  if (!mesos.zookeeper_auth.empty() && !mesos.zk_auth_file.empty()) {
+    fail("mesos: expected user and password in the zk:// URL or in zk_auth_file, not in both");
+  }
+  if (mesos.zookeeper.empty() && (mesos.https || !mesos.zk_auth_file.empty())) {
+    fail("mesos: https and zk_auth_file go with a zk:// URL in masters");
+  }
+  if (mesos.cert_file.empty() != mesos.key_file.empty()) {
+    fail("mesos: expected both or none of cert_file and key_file");
+  }
+  if (mesos.masters.empty() && mesos.zookeeper.empty() && !others_observe) {
     throw ConfigError{std::string{file} +
                       ": mesos.masters: expected at least one URL like \"http://10.0.0.1:5050\""};
   }
@@ -238,7 +272,7 @@ std::string text_of(const toml::node& node) {
 // `zk://user:password@host` without what is before the @.
 std::string without_passwords(std::string text) {
   for (std::size_t at = 0; (at = text.find("://", at)) != std::string::npos; at += 3) {
-    const std::size_t end = text.find_first_of("/\"'", at + 3);
+    const std::size_t end = text.find_first_of("\"'", at + 3);  // a password may have slashes
     const std::size_t sign = text.rfind('@', end);
     if (sign != std::string::npos && sign > at) text.replace(at + 3, sign - at - 3, "***");
   }
@@ -287,8 +321,24 @@ ConfigChange take_live_options(Config& config, const Config& next) {
   return change;
 }
 
+bool is_private(const std::filesystem::path& file) {
+  using std::filesystem::perms;
+  std::error_code error;
+  const auto mode = std::filesystem::status(file, error).permissions();
+  const auto others = perms::others_all | perms::group_write;
+  return !error && (mode & others) == perms::none;
+}
+
 Config load_config(const std::filesystem::path& path, const Overrides& overrides) {
-  return parse_config(read_text(path), path.string(), overrides);
+  const std::string text = read_text(path);
+  Config config = parse_config(text, path.string(), overrides);
+  const std::string& secret = config.mesos.zookeeper_auth;
+  if (!secret.empty() && text.find(secret) != std::string::npos && !is_private(path)) {
+    throw ConfigError{path.string() +
+                      ": holds ZooKeeper's password and others can read it: use "
+                      "mesos.zk_auth_file, or chmod 640"};
+  }
+  return config;
 }
 
 std::vector<OptionHelp> config_options() {

@@ -28,14 +28,20 @@ struct Config {
     std::optional<Endpoint> agent;  // of the Mesos agent here; none: `address`, port 5051
   };
   struct Mesos {
-    std::vector<std::string> masters;  // URLs; empty only with gossip
-    std::string observer = "auto";     // or "yes", "no": may this node ask the master?
-    bool poll = false;                 // `mode = "poll"`
+    std::vector<std::string> masters;  // URLs; empty only with gossip, or zookeeper
+    std::string zookeeper;             // zk://host:port/path, without user and password
+    std::string zookeeper_auth;        // user:password; never shown
+    std::filesystem::path zk_auth_file;
+    bool https = false;             // of the masters that zookeeper names
+    std::string observer = "auto";  // or "yes", "no": may this node ask the master?
+    bool poll = false;              // `mode = "poll"`
     Duration poll_interval{5000};
     std::string username;
     std::filesystem::path password_file;
     std::filesystem::path token_file;
     std::filesystem::path ca_file;
+    std::filesystem::path cert_file;
+    std::filesystem::path key_file;
   };
   struct Dns {
     bool enabled = true;
@@ -133,6 +139,10 @@ struct Overrides {
 
 /// Reads the file at `path`. Throws ConfigError; every key that is not known is an error too.
 Config load_config(const std::filesystem::path& path, const Overrides& overrides);
+
+/// Whether nobody but owner and group can read a file that holds a secret, and nobody but the
+/// owner write it. False also where it cannot be asked.
+bool is_private(const std::filesystem::path& file);
 
 /// The same from text; `name` stands for the file in messages.
 Config parse_config(std::string_view text, std::string_view name, const Overrides& overrides = {});

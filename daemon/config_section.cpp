@@ -5,6 +5,8 @@
 #include <numeric>
 #include <sstream>
 
+#include "mesos/core/zk_url.hpp"
+
 namespace muster::daemon {
 namespace {
 
@@ -14,7 +16,7 @@ std::string in_quotes(std::string_view text) {
 
 // How a value looks to the person who wrote it.
 std::string shown(const toml::node& node) {
-  if (node.is_string()) return in_quotes(**node.as_string());
+  if (node.is_string()) return in_quotes(mesos::without_credentials(**node.as_string()));
   std::ostringstream out;
   node.visit([&](const auto& typed) { out << typed; });
   return out.str();

@@ -52,6 +52,10 @@ constexpr std::size_t kMaxSecret = 64 * 1024;
 std::string read_secret(const std::filesystem::path& path, std::string_view key) {
   if (path.empty()) return {};
   std::ifstream in{path};
+  if (in && !is_private(path)) {
+    throw ConfigError{path.string() + ": " + std::string{key} +
+                      ": expected a file that others cannot read: chmod 640"};
+  }
   std::string secret;
   if (!std::getline(in, secret) || secret.empty() || secret.size() > kMaxSecret) {
     throw ConfigError{path.string() + ": " + std::string{key} +
@@ -67,6 +71,17 @@ mesos::ObserverOptions observer_options(const Config::Mesos& config) {
     if (!url) throw ConfigError{"mesos.masters: " + url.error()};
     options.masters.push_back(*url);
   }
+  if (!config.zookeeper.empty()) {
+    options.zookeeper = *mesos::ZkUrl::parse(config.zookeeper);
+    options.zookeeper->auth = config.zk_auth_file.empty()
+                                  ? config.zookeeper_auth
+                                  : read_secret(config.zk_auth_file, "mesos.zk_auth_file");
+    if (!config.zk_auth_file.empty() && options.zookeeper->auth.find(':') == std::string::npos) {
+      throw ConfigError{config.zk_auth_file.string() +
+                        ": mesos.zk_auth_file: expected user:password on its first line"};
+    }
+    options.zookeeper_https = config.https;
+  }
   options.mode =
       config.poll ? mesos::ObserverOptions::Mode::poll : mesos::ObserverOptions::Mode::stream;
   options.poll_interval = config.poll_interval;
@@ -74,6 +89,12 @@ mesos::ObserverOptions observer_options(const Config::Mesos& config) {
   options.basic_secret = read_secret(config.password_file, "mesos.password_file");
   options.bearer_token = read_secret(config.token_file, "mesos.token_file");
   options.ca_file = config.ca_file.string();
+  options.cert_file = config.cert_file.string();
+  options.key_file = config.key_file.string();
+  if (!config.key_file.empty() && !is_private(config.key_file)) {
+    throw ConfigError{config.key_file.string() +
+                      ": mesos.key_file: expected a file that others cannot read: chmod 640"};
+  }
   options.seed = std::random_device{}();  // nodes that lost one master must not return in step
   return options;
 }
@@ -199,7 +220,7 @@ Daemon::Impl::Impl(Config config, std::function<Config()> reload)
                     .Register(registry_)},
       cluster_{cluster_options(config_)} {
   const auto control = context_.get_executor();
-  if (!config_.mesos.masters.empty()) {
+  if (!config_.mesos.masters.empty() || !config_.mesos.zookeeper.empty()) {
     observer_ = std::make_unique<mesos::Observer>(
         control, workers_, observer_options(config_.mesos), registry_,
         [this](Observation observation) { take(std::move(observation)); });

@@ -16,6 +16,9 @@
 #include <boost/beast/http/write.hpp>
 #include <boost/beast/ssl/ssl_stream.hpp>
 
+#include "base/assert.hpp"
+#include "mesos/io/certificates.hpp"
+
 namespace muster::mesos {
 namespace asio = boost::asio;
 namespace beast = boost::beast;
@@ -47,10 +50,11 @@ class HttpSession::Impl {
  public:
   using Tls = beast::ssl_stream<beast::tcp_stream>;
 
-  Impl(const asio::any_io_executor& executor, MasterUrl url, asio::ssl::context& tls)
+  Impl(const asio::any_io_executor& executor, MasterUrl url, asio::ssl::context* tls)
       : url_{std::move(url)} {
     if (url_.tls) {
-      tls_.emplace(beast::tcp_stream{executor}, tls);
+      MUSTER_ASSERT(tls != nullptr);
+      tls_.emplace(beast::tcp_stream{executor}, *tls);
     } else {
       plain_.emplace(executor);
     }
@@ -91,6 +95,11 @@ class HttpSession::Impl {
   asio::awaitable<Result<std::size_t>> read_some(std::span<char> into, Duration limit) {
     if (tls_) co_return co_await read_on(*tls_, into, limit);
     co_return co_await read_on(*plain_, into, limit);
+  }
+
+  std::optional<std::int64_t> peer_expiry() {
+    if (!tls_) return std::nullopt;
+    return expiry_of(SSL_get0_peer_certificate(tls_->native_handle()));
   }
 
   std::optional<Endpoint> peer() {
@@ -160,7 +169,7 @@ class HttpSession::Impl {
   http::response_parser<http::buffer_body> parser_;
 };
 
-HttpSession::HttpSession(asio::any_io_executor executor, MasterUrl url, asio::ssl::context& tls)
+HttpSession::HttpSession(asio::any_io_executor executor, MasterUrl url, asio::ssl::context* tls)
     : impl_{std::make_unique<Impl>(executor, std::move(url), tls)} {}
 HttpSession::HttpSession(HttpSession&&) noexcept = default;
 HttpSession& HttpSession::operator=(HttpSession&&) noexcept = default;
@@ -178,6 +187,9 @@ asio::awaitable<Result<std::size_t>> HttpSession::read_some(std::span<char> into
 }
 std::optional<Endpoint> HttpSession::peer() const {
   return impl_->peer();
+}
+std::optional<std::int64_t> HttpSession::peer_expiry() const {
+  return impl_->peer_expiry();
 }
 
 }  // namespace muster::mesos

@@ -37,8 +37,8 @@ struct HttpHead {
 /// its limit closes the connection and gives beast::error::timeout.
 class HttpSession {
  public:
-  /// `tls` must outlive the session; used where url.tls.
-  HttpSession(boost::asio::any_io_executor executor, MasterUrl url, boost::asio::ssl::context& tls);
+  /// `tls` must outlive the session; it is needed where url.tls.
+  HttpSession(boost::asio::any_io_executor executor, MasterUrl url, boost::asio::ssl::context* tls);
   HttpSession(HttpSession&&) noexcept;
   HttpSession& operator=(HttpSession&&) noexcept;
   ~HttpSession();
@@ -52,6 +52,8 @@ class HttpSession {
   boost::asio::awaitable<Result<std::size_t>> read_some(std::span<char> into, Duration limit);
   /// The master's end of the connection.
   std::optional<Endpoint> peer() const;
+  /// Unix time at which the master's certificate ends; nothing without TLS.
+  std::optional<std::int64_t> peer_expiry() const;
 
  private:
   class Impl;

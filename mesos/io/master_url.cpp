@@ -9,7 +9,7 @@ Result<MasterUrl, std::string> MasterUrl::parse(std::string_view text) {
   const std::string given = "\"" + std::string{text.substr(0, 200)} + "\"";
   const std::string wanted = ": write http://host:port or https://host:port";
   if (text.starts_with("zk://")) {
-    return given + ": masters are not looked up in ZooKeeper here; name them, as http://host:port";
+    return given + ": this is where ZooKeeper is asked for masters, not one of them";
   }
   const auto url = boost::urls::parse_uri(boost::urls::string_view{text.data(), text.size()});
   if (!url) return given + " is not a URL" + wanted;

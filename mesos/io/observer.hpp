@@ -16,6 +16,7 @@
 #include "base/observation.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
+#include "mesos/core/zk_url.hpp"
 
 namespace boost::asio {
 class thread_pool;
@@ -48,13 +49,18 @@ struct ObserverOptions {
     poll,    // /state only
   };
 
-  std::vector<MasterUrl> masters;  // tried in turn; at least one
+  std::vector<MasterUrl> masters;  // tried in turn; at least one, or `zookeeper`
+  std::optional<ZkUrl> zookeeper;  // where the masters say who they are; `masters` is not used then
+  bool zookeeper_https = false;    // those masters are asked by https
+  Duration zookeeper_timeout{10'000};  // of its session
   Mode mode = Mode::stream;
   Duration poll_interval{5000};  // at least; a slow master is asked less often
   std::string basic_user;        // both empty: no Basic authentication
   std::string basic_secret;
   std::string bearer_token;  // used instead of Basic where it is set
   std::string ca_file;       // PEM; empty: the system's certificates
+  std::string cert_file;     // PEM, shown to masters that ask; empty: none
+  std::string key_file;      // PEM, its key
   Duration connect_timeout{5000};
   std::uint64_t seed = 1;  // for jitter
 
@@ -68,12 +74,13 @@ struct ObserverOptions {
 
 /// Watches the leading master of a Mesos cluster for as long as it runs, and says what it learns.
 ///
-/// Follows redirects, subscribes again with a jittered back-off whenever the stream ends, polls
-/// where streaming is refused. What it says after a failure is simply the next snapshot; believing
-/// a suddenly smaller one or not is up to the cluster layer.
+/// Follows ZooKeeper where it has one, and redirects; subscribes again with a jittered back-off
+/// whenever the stream ends, polls where streaming is refused. What it says after a failure is
+/// simply the next snapshot; believing a suddenly smaller one or not is up to the cluster layer.
 ///
-/// Credentials go to the masters in the list and to those such a one redirects to, never further,
-/// and never from https to http.
+/// Credentials go to the masters in the list, or in ZooKeeper, and to those such a one redirects
+/// to, never further, and never from https to http. The stream of a master that ZooKeeper says
+/// leads no more is left at once: nothing it sent later is taken.
 ///
 /// All on the control executor, but for parsing anything large, which runs on `workers`; those
 /// must outlive the run() that uses them. Problems are counted by kind and logged once.

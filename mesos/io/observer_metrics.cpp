@@ -32,11 +32,20 @@ ObserverMetrics::ObserverMetrics(Registry& registry)
                     .Name("muster_mesos_problems_total")
                     .Help("Parts of the master's state that were skipped, by kind")
                     .Register(registry)},
+      expiry_{BuildGauge()
+                  .Name("muster_mesos_certificate_expiry_timestamp_seconds")
+                  .Help("Unix time at which a certificate used with the master ends")
+                  .Register(registry)},
       reconnects{BuildCounter()
                      .Name("muster_mesos_reconnects_total")
                      .Help("Streams and polls that ended and were begun anew")
                      .Register(registry)
                      .Add({})},
+      unchanged_states{BuildCounter()
+                           .Name("muster_mesos_unchanged_states_total")
+                           .Help("States polled that were the same as the one before")
+                           .Register(registry)
+                           .Add({})},
       snapshot_bytes{gauge(registry, "muster_mesos_snapshot_bytes",
                            "Size of the last complete state received")},
       parse_seconds{
@@ -54,7 +63,10 @@ ObserverMetrics::ObserverMetrics(Registry& registry)
       waiting_tasks{gauge(registry, "muster_mesos_waiting_tasks",
                           "Tasks whose agent or framework has not been announced yet")},
       subscribed{gauge(registry, "muster_mesos_subscribed",
-                       "1 while the stream of the leading master is held")} {}
+                       "1 while the stream of the leading master is held")},
+      zookeeper_connected{
+          gauge(registry, "muster_mesos_zookeeper_connected",
+                "1 while ZooKeeper says who leads; 0 also where none is configured")} {}
 
 void ObserverMetrics::count_event(const std::string& type) {
   const bool known = std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
@@ -74,6 +86,10 @@ void ObserverMetrics::count(const Problems& problems) {
 void ObserverMetrics::count_problem(const std::string& kind, const std::string& line) {
   problems_.Add({{"kind", kind}}).Increment();
   log_.warn("Mesos: " + line);
+}
+
+void ObserverMetrics::show_expiry(const char* which, std::optional<std::int64_t> unix_time) {
+  if (unix_time) expiry_.Add({{"certificate", which}}).Set(static_cast<double>(*unix_time));
 }
 
 }  // namespace muster::mesos

@@ -1,6 +1,7 @@
 #pragma once
 
-#include <map>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include <prometheus/counter.h>
@@ -24,14 +25,18 @@ class ObserverMetrics {
   /// Counts each by its kind and names it in the log once.
   void count(const Problems& problems);
   void count_problem(const std::string& kind, const std::string& line);
+  /// `which` is "client" or "master"; nothing known: nothing shown.
+  void show_expiry(const char* which, std::optional<std::int64_t> unix_time);
 
  private:
   prometheus::Family<prometheus::Counter>& events_;
   prometheus::Family<prometheus::Counter>& problems_;
+  prometheus::Family<prometheus::Gauge>& expiry_;
   LogOnce log_;
 
  public:
   prometheus::Counter& reconnects;
+  prometheus::Counter& unchanged_states;
   prometheus::Gauge& snapshot_bytes;
   prometheus::Histogram& parse_seconds;
   prometheus::Gauge& last_event_timestamp_seconds;
@@ -40,6 +45,7 @@ class ObserverMetrics {
   prometheus::Gauge& frameworks;
   prometheus::Gauge& waiting_tasks;
   prometheus::Gauge& subscribed;
+  prometheus::Gauge& zookeeper_connected;
 };
 
 }  // namespace muster::mesos

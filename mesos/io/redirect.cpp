@@ -10,6 +10,12 @@ Target Targets::next() {
   return in_list(list_[at_ % list_.size()]);
 }
 
+void Targets::replace(std::vector<MasterUrl> list) {
+  list_ = std::move(list);
+  leader_.reset();
+  at_ = tried_ = 0;
+}
+
 Target Targets::in_list(const MasterUrl& url) const {
   const bool configured = std::find(list_.begin(), list_.end(), url) != list_.end();
   return {url, configured, configured};

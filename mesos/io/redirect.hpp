@@ -24,12 +24,18 @@ class Targets {
  public:
   explicit Targets(std::vector<MasterUrl> list) : list_{std::move(list)} {}
 
+  /// The list must not be empty.
   Target next();
   /// Where `location` (as a master's 307 has it: `//host:port`, or a whole URL) leads to from
   /// `from`; only scheme, host and port count. The error is what is wrong with it.
   Result<Target, std::string> redirect(const Target& from, std::string_view location);
   void leads(const Target& target) { leader_ = target; }
   void forget_leader() { leader_.reset(); }
+  /// Another list, to be tried from its start.
+  void replace(std::vector<MasterUrl> list);
+  /// Another list whose first is the same: whatever is under way goes on.
+  void extend(std::vector<MasterUrl> list) { list_ = std::move(list); }
+  const std::vector<MasterUrl>& list() const noexcept { return list_; }
   /// A master was tried and left. True if with this the whole list has been gone through.
   bool failed(bool learnt);
 

@@ -1,5 +1,6 @@
 #include "daemon/config.hpp"
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -46,10 +47,10 @@ TEST_CASE("a wrong configuration is refused with file, line, key and what was ex
        "observer, "},
       {"a section that is no table", "mesos = 3\n", "m.toml:1: mesos: expected a table, got 3"},
       {"masters of the wrong type", "[mesos]\nmasters = 5050\n",
-       "m.toml:2: mesos.masters: expected a URL like \"http://10.0.0.1:5050\" or a list of them, "
-       "got 5050"},
+       "m.toml:2: mesos.masters: expected URLs like \"http://10.0.0.1:5050\", or one like "
+       "\"zk://10.0.0.1:2181/mesos\", got 5050"},
       {"one bad master in a list", "[mesos]\nmasters = [\n \"http://a:1\",\n \"b:2\"]\n",
-       "m.toml:4: mesos.masters: expected a URL like"},
+       "m.toml:4: mesos.masters: expected URLs like"},
       {"who may observe", "[mesos]\nobserver = true\n",
        "m.toml:2: mesos.observer: expected \"auto\", \"yes\" or \"no\", got true"},
       {"a name to join that is none", "[gossip]\njoin = [\"a b\"]\n",
@@ -66,7 +67,20 @@ TEST_CASE("a wrong configuration is refused with file, line, key and what was ex
        "m.toml:2: lb.driver: expected \"auto\", \"ipvs\", \"nft\" or \"bpf\", got \"xdp\""},
       {"a scheduler that is no name", "[lb]\nipvs_scheduler = \"w l c\"\n",
        "m.toml:2: lb.ipvs_scheduler: expected the name of an IPVS scheduler"},
-      {"ZooKeeper", "[mesos]\nmasters = \"zk://a:2181/mesos\"\n", "m.toml:2: mesos.masters: "},
+      {"a ZooKeeper without path, its password left out of what is said",
+       "[mesos]\nmasters = \"zk://u:hunter2@a:2181\"\n",
+       "m.toml:2: mesos.masters: expected URLs like \"http://10.0.0.1:5050\", or one like "
+       "\"zk://10.0.0.1:2181/mesos\", got \"zk://***@a:2181\""},
+      {"two ZooKeepers", "[mesos]\nmasters = [\"zk://a/m\",\n \"zk://b/m\"]\n",
+       "m.toml:3: mesos.masters: "},
+      {"ZooKeeper and masters", "[mesos]\nmasters = [\"zk://a/m\", \"http://b:5050\"]\n",
+       "m.toml: mesos.masters: expected masters or one zk:// URL, not both"},
+      {"two passwords of ZooKeeper", "[mesos]\nmasters = \"zk://u:p@a/m\"\nzk_auth_file = \"/f\"\n",
+       "m.toml: mesos: expected user and password in the zk:// URL or in zk_auth_file"},
+      {"https without ZooKeeper", "[mesos]\nmasters = \"http://a:1\"\nhttps = true\n",
+       "m.toml: mesos: https and zk_auth_file go with a zk:// URL"},
+      {"a certificate without key", "[mesos]\nmasters = \"http://a:1\"\ncert_file = \"/f\"\n",
+       "m.toml: mesos: expected both or none of cert_file and key_file"},
       {"mode", "[mesos]\nmode = \"pull\"\n",
        "m.toml:2: mesos.mode: expected \"stream\" or \"poll\", got \"pull\""},
       {"a duration without unit", "[mesos]\npoll_interval = 5\n",
@@ -135,6 +149,58 @@ directory = ""
   REQUIRE(least.dns.listen.size() == 1);
   CHECK(to_string(least.dns.listen[0]) == "127.0.0.1:53");
   CHECK(least.state.directory == "/var/lib/muster");
+}
+
+TEST_CASE("a zk:// URL is kept without its password, which is kept apart") {
+  const Config config = parse_config(
+      "[mesos]\nmasters = \"zk://mesos:s3:cret@10.0.0.1,zk2:2182/mesos\"\nhttps = true\n",
+      "m.toml");
+  CHECK(config.mesos.masters.empty());
+  CHECK(config.mesos.zookeeper == "zk://10.0.0.1:2181,zk2:2182/mesos");
+  CHECK(config.mesos.zookeeper_auth == "mesos:s3:cret");
+  CHECK(config.mesos.https);
+  const Config file = parse_config(
+      "[mesos]\nmasters = \"zk://a/mesos\"\nzk_auth_file = \"/etc/muster/zk\"\n"
+      "cert_file = \"/c\"\nkey_file = \"/k\"\n",
+      "m.toml");
+  CHECK(file.mesos.zookeeper_auth.empty());
+  CHECK(file.mesos.zk_auth_file == "/etc/muster/zk");
+  CHECK(file.mesos.cert_file == "/c");
+  CHECK(file.mesos.key_file == "/k");
+}
+
+TEST_CASE("files with secrets must be out of others' reach") {
+  namespace fs = std::filesystem;
+  std::string name = (fs::temp_directory_path() / "muster.XXXXXX").string();
+  const fs::path folder = ::mkdtemp(name.data());
+  const fs::path path = folder / "muster.toml";
+  const auto load_with = [&](unsigned mode, const char* text) {
+    std::ofstream{path} << text;
+    fs::permissions(path, static_cast<fs::perms>(mode));
+    try {
+      load_config(path, {});
+    } catch (const ConfigError& error) {
+      return std::string{error.what()};
+    }
+    return std::string{"(accepted)"};
+  };
+  const char* const secret = "[mesos]\nmasters = \"zk://u:hunter2@a/m\"\n";
+  const char* const open = "[mesos]\nmasters = \"zk://a/m\"\n";
+  for (const unsigned mode : {0600U, 0640U, 0400U, 0440U}) {
+    CAPTURE(mode);
+    CHECK(load_with(mode, secret) == "(accepted)");
+    CHECK(is_private(path));
+  }
+  for (const unsigned mode : {0644U, 0604U, 0602U, 0660U, 0620U, 0601U}) {
+    CAPTURE(mode);
+    const std::string error = load_with(mode, secret);
+    CHECK(error.find("others can read it") != std::string::npos);
+    CHECK(error.find("hunter2") == std::string::npos);
+    CHECK_FALSE(is_private(path));
+    CHECK(load_with(mode, open) == "(accepted)");
+  }
+  CHECK_FALSE(is_private(folder / "none"));
+  fs::remove_all(folder);
 }
 
 TEST_CASE("gossip is on where it is spoken of, and then others may ask the master") {
@@ -211,6 +277,8 @@ TEST_CASE("what is printed as in force reads back as the same, without passwords
   overrides.environment = {{"MUSTER_LOG_LEVEL", "debug"}};
   const std::string first = print_config(path, overrides);
   CHECK(first.find("secret") == std::string::npos);
+  write("[mesos]\nmasters = \"zk://me:sec/r@et@a,b/mesos\"\n");
+  CHECK(print_config(path, {}).find("masters = 'zk://***@a,b/mesos'") != std::string::npos);
   CHECK(first.find("\nworkers = 2\n") != std::string::npos);
   CHECK(first.find("\n# ttl_seconds = 5\n") != std::string::npos);
   CHECK(first.find("level = 'debug'  # MUSTER_LOG_LEVEL\n") != std::string::npos);

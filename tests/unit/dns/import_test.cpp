@@ -113,7 +113,7 @@ TEST_CASE("a whole configuration is taken over, and what has no counterpart is n
   CHECK(config.dns.soa_rname == "root.ns1.mesos");
   CHECK(config.dns.soa_retry == 600);
   for (const char* const key :
-       {"zk", "mesosCredentials", "mesosHTTPSOn", "CertFile", "KeyFile", "RefreshSeconds",
+       {"zk", "mesosCredentials", "mesosHTTPSOn", "KeyFile", "RefreshSeconds",
         "StateTimeoutSeconds", "ZkDetectionTimeout", "Timeout", "recurseon", "SetTruncateBit",
         "IPSources", "SOAMinttl", "email", "httpport"}) {
     CAPTURE(std::string{key});
@@ -132,11 +132,23 @@ TEST_CASE("nothing is forwarded where Mesos-DNS did not, and an empty list is th
   CHECK_FALSE(daemon::parse_config(system->toml, "imported").dns.upstreams.has_value());
 }
 
-TEST_CASE("with ZooKeeper alone the masters are left to be named, and muster says so") {
-  const auto made = import_mesos_dns_config(R"({"zk":"zk://h:2181/mesos"})");
+TEST_CASE("with ZooKeeper alone it is followed, its password left for a file") {
+  const auto made = import_mesos_dns_config(R"({"zk":"zk://h:2181/mesos","mesosHTTPSOn":true})");
   REQUIRE(made.has_value());
-  CHECK(noted(*made, "zk"));
-  CHECK_THROWS_AS(daemon::parse_config(made->toml, "imported"), daemon::ConfigError);
+  CHECK_FALSE(noted(*made, "zk"));
+  const auto config = daemon::parse_config(made->toml, "imported");
+  CHECK(config.mesos.zookeeper == "zk://h:2181/mesos");
+  CHECK(config.mesos.https);
+  const auto secret = import_mesos_dns_config(
+      R"({"zk":"zk://mesos:hunter2@h,i/mesos","CertFile":"/c","KeyFile":"/k"})");
+  REQUIRE(secret.has_value());
+  CHECK(noted(*secret, "zk"));
+  CHECK(secret->toml.find("hunter2") == std::string::npos);
+  const auto second = daemon::parse_config(secret->toml, "imported");
+  CHECK(second.mesos.zookeeper == "zk://h:2181,i:2181/mesos");
+  CHECK(second.mesos.zk_auth_file == "/etc/muster/zk-auth");
+  CHECK(second.mesos.cert_file == "/c");
+  CHECK(second.mesos.key_file == "/k");
 }
 
 TEST_SUITE_END();

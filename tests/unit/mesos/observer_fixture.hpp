@@ -22,9 +22,10 @@ namespace muster::mesos::testing {
 /// An Observer with its masters on one io_context, and what it said.
 class Observed {
  public:
-  explicit Observed(std::size_t count = 1) {
+  /// With `tls` the masters speak https; it must outlive them.
+  explicit Observed(std::size_t count = 1, boost::asio::ssl::context* tls = nullptr) {
     for (std::size_t i = 0; i < count; ++i) {
-      masters.push_back(std::make_unique<ScriptedMaster>(context));
+      masters.push_back(std::make_unique<ScriptedMaster>(context, tls));
     }
     options.backoff_min = Duration{1};
     options.backoff_max = Duration{20};
@@ -34,13 +35,15 @@ class Observed {
 
   ScriptedMaster& master(std::size_t index = 0) { return *masters[index]; }
 
-  /// With all masters in the list, unless the test has put others there.
+  /// With all masters in the list, unless the test has put others there. A second time: one more
+  /// observer, with the options as they are now.
   void start() {
-    if (options.masters.empty()) {
+    if (options.masters.empty() && !options.zookeeper) {
       for (const auto& each : masters) {
         options.masters.push_back(*MasterUrl::parse(each->url()));
       }
     }
+    if (observer) former.push_back(std::move(observer));
     observer = std::make_unique<Observer>(
         context.get_executor(), workers, options, registry,
         [this](Observation observation) { seen.push_back(std::move(observation)); });
@@ -49,8 +52,8 @@ class Observed {
 
   /// Lets everything go on until `done()`; false if that takes longer than a generous limit.
   template <class Done>
-  bool until(Done done) {
-    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+  bool until(Done done, std::chrono::seconds patience = std::chrono::seconds{20}) {
+    const auto limit = std::chrono::steady_clock::now() + patience;
     while (!done()) {
       if (std::chrono::steady_clock::now() > limit) return false;
       context.run_one_for(std::chrono::milliseconds{50});
@@ -80,6 +83,7 @@ class Observed {
   std::vector<std::unique_ptr<ScriptedMaster>> masters;
   std::vector<Observation> seen;
   std::unique_ptr<Observer> observer;
+  std::vector<std::unique_ptr<Observer>> former;
   TaskGroup group{context.get_executor()};
 
  private:

@@ -242,6 +242,23 @@ TEST_CASE("a master that falls silent is left") {
   CHECK(observed.until([&] { return observed.master().requests.size() >= 2; }));
 }
 
+TEST_CASE("a stream may be silent for five of its own heartbeats, and any octet counts") {
+  Observed observed;
+  std::string quick = subscribed(get_state("", kAgent, kFramework));
+  quick.replace(quick.find("15.0"), 4, "0.1");
+  Reply beats{{stream_head(), chunk(record(quick))}, true};
+  beats.between = std::chrono::milliseconds{100};
+  for (int i = 0; i < 12; ++i) beats.pieces.push_back(chunk(kHeartbeat));
+  observed.master().script = {beats, streaming(first_record())};
+  observed.start();
+  REQUIRE(observed.until([&] { return observed.seen.size() == 1; }));
+  const auto begun = std::chrono::steady_clock::now();
+  REQUIRE(observed.until([&] { return observed.master().requests.size() == 2; }));
+  // Twelve heartbeats, then 500 ms of silence.
+  CHECK(std::chrono::steady_clock::now() - begun >= std::chrono::milliseconds{1600});
+  CHECK(observed.counts("muster_mesos_events_total{type=\"HEARTBEAT\"} 12"));
+}
+
 TEST_CASE("a redirect is followed to the leader, which is then asked first") {
   Observed observed{2};
   observed.options.masters = {*MasterUrl::parse(observed.master(0).url())};
@@ -344,57 +361,6 @@ TEST_CASE("one 404 is a master that starts, several are one that cannot stream")
   REQUIRE(observed.until([&] { return !observed.seen.empty(); }));
   CHECK(observed.master().requests[2].starts_with("POST"));
   CHECK(observed.master().requests[3].starts_with("GET"));
-}
-
-TEST_CASE("polling says each state as it is, also when it is suddenly empty") {
-  Observed observed;
-  observed.options.mode = ObserverOptions::Mode::poll;
-  observed.master().script = {
-      {{answer("200 OK", "", polled("a"))}, false},
-      {{answer("200 OK", "", state_v0("", ""))}, false},
-      {{answer("200 OK", "", "{\"frameworks\":[")}, false},
-      {{answer("503 Service Unavailable", "", "")}, false},
-      {{"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"}, false},
-      {{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk(polled("c").substr(0, 9)),
-        chunk(polled("c").substr(9)), "0\r\n\r\n"},
-       false}};
-  observed.start();
-  REQUIRE(observed.until([&] { return observed.seen.size() >= 3; }));
-  CHECK(observed.seen[0].tasks.size() == 1);
-  CHECK(observed.seen[1].snapshot);
-  CHECK(observed.seen[1].tasks.empty());
-  CHECK(observed.seen[2].tasks.at(0).id.str() == "c");
-  REQUIRE(observed.seen[0].masters.has_value());
-  CHECK(observed.seen[0].masters->size() == 2);  // the leader of the state, and the configured one
-  CHECK(observed.counts("muster_mesos_problems_total{kind=\"state\"} 1"));
-}
-
-TEST_CASE("a master that does not lead is not believed when it is polled") {
-  Observed observed{2};
-  observed.options.mode = ObserverOptions::Mode::poll;
-  observed.master(0).script = {
-      {{answer(
-           "200 OK", "",
-           R"({"pid":"master@10.0.0.1:5050","leader":"master@10.0.0.9:5050","slaves":[],"frameworks":[]})")},
-       false}};
-  observed.master(1).script = {{{answer("200 OK", "", polled("a"))}, false}};
-  observed.start();
-  REQUIRE(observed.until([&] { return !observed.seen.empty(); }));
-  CHECK(observed.seen[0].tasks.size() == 1);
-}
-
-TEST_CASE("an answer larger than the limit is refused, announced or not") {
-  Observed observed;
-  observed.options.mode = ObserverOptions::Mode::poll;
-  observed.options.max_response_bytes = 2000;
-  const std::string large(3000, ' ');
-  observed.master().script = {
-      {{answer("200 OK", "", large)}, false},
-      {{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk(large), "0\r\n\r\n"}, false},
-      {{answer("200 OK", "", polled("a"))}, false}};
-  observed.start();
-  REQUIRE(observed.until([&] { return !observed.seen.empty(); }));
-  CHECK(observed.master().requests.size() >= 3);
 }
 
 TEST_CASE("an agent known by name only gets its address in an observation of its own") {

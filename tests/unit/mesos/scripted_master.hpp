@@ -1,10 +1,12 @@
 #pragma once
 
+#include <chrono>
 #include <cstdio>
 #include <deque>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <boost/asio/as_tuple.hpp>
@@ -13,6 +15,8 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/read_until.hpp>
+#include <boost/asio/ssl/context.hpp>
+#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
@@ -26,23 +30,38 @@ namespace muster::mesos::testing {
 struct Reply {
   std::vector<std::string> pieces;
   bool hang = false;
+  std::chrono::milliseconds delay{0};    // before the first piece
+  std::chrono::milliseconds between{0};  // before each further one
 };
 
 /// An HTTP server on loopback that answers its connections from a script, one reply each; the last
 /// reply is repeated. Plain TCP underneath: it says byte for byte what it is told.
 class ScriptedMaster {
  public:
-  explicit ScriptedMaster(boost::asio::io_context& context)
-      : acceptor_{context, {boost::asio::ip::address_v4::loopback(), 0}},
+  /// With `tls` it speaks https; the context must outlive it.
+  explicit ScriptedMaster(boost::asio::io_context& context,
+                          boost::asio::ssl::context* tls = nullptr)
+      : tls_{tls},
+        acceptor_{context, {boost::asio::ip::address_v4::loopback(), 0}},
         group_{context.get_executor()} {
     group_.spawn(accept());
   }
 
   std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
-  std::string url() const { return "http://127.0.0.1:" + std::to_string(port()); }
+  std::string url() const {
+    return (tls_ != nullptr ? "https://127.0.0.1:" : "http://127.0.0.1:") + std::to_string(port());
+  }
 
   std::deque<Reply> script;
   std::vector<std::string> requests;  // head and body
+  std::vector<std::string> sni;       // the host name each TLS client asked for; empty: none
+  std::string shown;                  // subject of the certificate the last client showed
+
+  /// Sends to whoever is kept hanging.
+  void say(std::string text) {
+    said_ += text;
+    more_.cancel();
+  }
 
   void stop() {
     acceptor_.close();
@@ -61,6 +80,26 @@ class ScriptedMaster {
   }
 
   boost::asio::awaitable<void> serve(Socket socket) {
+    if (tls_ == nullptr) {
+      co_await converse(socket);
+      co_return;
+    }
+    boost::asio::ssl::stream<Socket> stream{std::move(socket), *tls_};
+    const auto [error] = co_await stream.async_handshake(
+        boost::asio::ssl::stream_base::server, boost::asio::as_tuple(boost::asio::use_awaitable));
+    if (error) co_return;
+    const char* name = SSL_get_servername(stream.native_handle(), TLSEXT_NAMETYPE_host_name);
+    sni.emplace_back(name != nullptr ? name : "");
+    if (const X509* peer = SSL_get0_peer_certificate(stream.native_handle())) {
+      char text[200] = {};
+      X509_NAME_oneline(X509_get_subject_name(peer), text, sizeof text);
+      shown = text;
+    }
+    co_await converse(stream);
+  }
+
+  template <class Stream>
+  boost::asio::awaitable<void> converse(Stream& socket) {
     constexpr auto token = boost::asio::as_tuple(boost::asio::use_awaitable);
     std::string text;
     const auto [head_error, head] = co_await boost::asio::async_read_until(
@@ -77,18 +116,32 @@ class ScriptedMaster {
     if (script.empty()) co_return;
     const Reply reply = script.front();
     if (script.size() > 1) script.pop_front();
+    boost::asio::steady_timer wait{socket.get_executor(), reply.delay};
+    co_await wait.async_wait(token);
     for (const std::string& piece : reply.pieces) {
+      if (&piece != &reply.pieces.front() && reply.between.count() > 0) {
+        wait.expires_after(reply.between);
+        co_await wait.async_wait(token);
+      }
       const auto [error, written] =
           co_await boost::asio::async_write(socket, boost::asio::buffer(piece), token);
       if (error) co_return;
     }
     if (!reply.hang) co_return;
-    boost::asio::steady_timer for_ever{socket.get_executor(),
-                                       boost::asio::steady_timer::time_point::max()};
-    co_await for_ever.async_wait(token);
+    for (;;) {
+      co_await more_.async_wait(token);
+      const std::string more = std::exchange(said_, {});
+      const auto [error, written] =
+          co_await boost::asio::async_write(socket, boost::asio::buffer(more), token);
+      if (error) co_return;
+    }
   }
 
+  boost::asio::ssl::context* tls_;
   boost::asio::ip::tcp::acceptor acceptor_;
+  boost::asio::steady_timer more_{acceptor_.get_executor(),
+                                  boost::asio::steady_timer::time_point::max()};
+  std::string said_;
   TaskGroup group_;
 };
 
