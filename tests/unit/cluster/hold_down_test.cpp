@@ -85,6 +85,16 @@ TEST_CASE("losses far apart are no burst") {
   CHECK(present == 40);
 }
 
+TEST_CASE("a loss counts for its 75 seconds, and not a moment longer") {
+  // 16 of 80 are a fifth by themselves; with the 20 before them they are a burst.
+  Hold before{{}};
+  CHECK(before.judge(some(0, 20, GoneReason::lost), 100, false, kStart).size() == 20);
+  CHECK(before.judge(some(20, 16, GoneReason::lost), 80, false, kStart + 75s - 1ms).empty());
+  Hold after{{}};
+  CHECK(after.judge(some(0, 20, GoneReason::lost), 100, false, kStart).size() == 20);
+  CHECK(after.judge(some(20, 16, GoneReason::lost), 80, false, kStart + 75s).size() == 16);
+}
+
 TEST_CASE("what comes back is free again, and when few are left they go") {
   Hold hold{{}};
   CHECK(hold.judge(some(0, 30, GoneReason::absent), 100, false, kStart).empty());

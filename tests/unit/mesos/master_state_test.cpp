@@ -197,6 +197,36 @@ TEST_CASE("waiting tasks are bounded") {
   CHECK(mirror.problems.kept().size() == 5);
 }
 
+TEST_CASE("an unreachable agent is told by its tasks alone, and comes back tasks first") {
+  Mirror mirror;
+  mirror.subscribe(task_v1("a", "TASK_RUNNING") + "," + task_v1("b", "TASK_RUNNING"));
+  const std::string by_master =
+      R"("state":"TASK_UNREACHABLE","source":"SOURCE_MASTER","reason":"REASON_AGENT_REMOVED")";
+  CHECK(mirror(task_updated("a", "TASK_UNREACHABLE", by_master)).tasks_gone ==
+        std::vector{TaskGone{key("a"), GoneReason::lost}});
+  CHECK(mirror(task_updated("b", "TASK_LOST", by_master)).tasks_gone ==
+        std::vector{TaskGone{key("b"), GoneReason::lost}});
+  CHECK(mirror.state.agents() == 1);
+  // A second word of it says it again, for whoever held the first.
+  CHECK(mirror(task_updated("a", "TASK_UNREACHABLE", by_master)).tasks_gone.size() == 1);
+  CHECK(mirror(task_added(task_v1("a", "TASK_RUNNING"))).tasks.size() == 1);
+  CHECK(is_empty(mirror(agent_added(kAgent))));
+  CHECK(mirror(task_updated("b", "TASK_GONE_BY_OPERATOR", by_master)).tasks_gone ==
+        std::vector{TaskGone{key("b"), GoneReason::terminal}});
+  CHECK_FALSE(mirror.state.needs_snapshot(mirror.now + 1h));
+}
+
+TEST_CASE("a late update of a task that has ended brings nothing back") {
+  Mirror mirror;
+  mirror.subscribe(task_v1("a", "TASK_RUNNING"));
+  mirror(task_updated("a", "TASK_FINISHED", R"("state":"TASK_FINISHED")"));
+  CHECK(is_empty(mirror(task_updated("a", "TASK_RUNNING", kRunning))));
+  CHECK(mirror.state.tasks() == 0);
+  // It may also be that a TASK_ADDED was missed: the state is read again after a while.
+  CHECK_FALSE(mirror.state.needs_snapshot(mirror.now + MasterState::kMaxWait - 1ms));
+  CHECK(mirror.state.needs_snapshot(mirror.now + MasterState::kMaxWait));
+}
+
 TEST_CASE("a framework that goes takes its tasks with it") {
   Mirror mirror;
   mirror.subscribe(task_v1("a", "TASK_RUNNING") + "," + task_v1("b", "TASK_RUNNING"));

@@ -261,6 +261,56 @@ TEST_CASE("a task named twice counts where it runs") {
   CHECK(seen.tasks_gone.empty());
 }
 
+TEST_CASE("frameworks of one name are two, and so are their tasks of one id") {
+  const Snapshot snapshot =
+      parse(R"({"slaves":[)" + std::string{kAgentV0} +
+            R"(],"frameworks":[{"id":"F0","name":"marathon","tasks":[)" + task_v0({}) +
+            R"(]},{"id":"F1","name":"marathon","tasks":[)" + task_v0({.framework = "F1"}) + "]}]}");
+  CHECK(snapshot.problems.empty());
+  REQUIRE(snapshot.observation.tasks.size() == 2);
+  CHECK(snapshot.observation.tasks[0].id == snapshot.observation.tasks[1].id);
+  CHECK(snapshot.observation.tasks[0].framework_id != snapshot.observation.tasks[1].framework_id);
+  CHECK(snapshot.observation.frameworks.size() == 2);
+}
+
+TEST_CASE("an id that is there twice is one thing") {
+  const std::string agents = std::string{kAgentV0} + "," + std::string{kAgentV0};
+  const Snapshot snapshot = parse(state_v0(task_v0({}) + "," + task_v0({}), agents));
+  CHECK(snapshot.observation.agents.size() == 1);
+  CHECK(snapshot.observation.tasks.size() == 1);
+  const Snapshot frameworks =
+      parse(R"({"slaves":[],"frameworks":[{"id":"F0","name":"a"},{"id":"F0","name":"a"}]})");
+  CHECK(frameworks.observation.frameworks.size() == 1);
+}
+
+TEST_CASE("brackets a million deep cost the task they are in, or the reply, and no stack") {
+  constexpr std::size_t depth = 1'000'000;
+  const std::string opened(depth, '[');
+  const std::string bomb = opened + std::string(depth, ']');
+  const Snapshot snapshot =
+      parse(state_v0(task_v0({.id = "bad", .extra = ",\"x\":" + bomb}) + "," + task_v0({})));
+  REQUIRE(snapshot.observation.tasks.size() == 1);
+  CHECK(snapshot.observation.tasks[0].id.str() == "web.1");
+  CHECK(snapshot.problems.kept().size() == 1);
+  CHECK(parse(R"({"x":)" + bomb + "," + state_v0(task_v0({})).substr(1)).observation.tasks.size() ==
+        1);
+  CHECK(parse_state(R"({"frameworks":)" + opened).error() == ParseError::not_json);
+}
+
+TEST_CASE("an agent that drains, is deactivated or does not answer keeps its tasks") {
+  for (const char* more :
+       {R"("active":false)", R"("active":false,"deactivated":true)",
+        R"("active":true,"drain_info":{"state":"DRAINING","config":{"mark_gone":true}})"}) {
+    CAPTURE(more);
+    std::string agent{kAgentV0};
+    agent.insert(agent.size() - 1, std::string{","} + more);
+    const Snapshot snapshot = parse(state_v0(task_v0({}), agent));
+    CHECK(snapshot.problems.empty());
+    CHECK(snapshot.observation.agents.size() == 1);
+    CHECK(snapshot.observation.tasks.size() == 1);
+  }
+}
+
 TEST_CASE("an agent's own state has the agent and the tasks of its executors") {
   const Snapshot snapshot = parse(
       R"({"id":"S0","hostname":"10.0.0.1","pid":"slave(1)@10.0.0.1:5051","frameworks":[{"id":"F0","name":"m","executors":[{"tasks":[)" +
