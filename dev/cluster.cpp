@@ -136,21 +136,16 @@ void Cluster::start_masters() {
       Master::Identity{.address = standby_address(), .port = kMasterPort, .cluster = cluster},
       seed(), now);
   standby_->set_phase(MasterPhase::standby);
+  faults_ = std::make_unique<MasterFaults>(acts());
   HttpServer::Options options;
-  options.handler = [this](const ApiRequest& request) {
-    return muster::dev::answer(request, *master_, std::nullopt);
-  };
+  options.handler = [this](const ApiRequest& request) { return master_answer(true, request); };
   options.stream_head = [this] {
     return std::vector<std::string>{event_subscribed(*master_), event_heartbeat()};
   };
   options.heartbeat = event_heartbeat();
   options.heartbeat_seconds = kHeartbeatSeconds;
   master_http_ = std::make_unique<HttpServer>(io_.get_executor(), options);
-  options.handler = [this](const ApiRequest& request) {
-    std::optional<std::string> leader;
-    if (master_up_) leader = master_address() + ":" + std::to_string(kMasterPort);
-    return muster::dev::answer(request, *standby_, leader);
-  };
+  options.handler = [this](const ApiRequest& request) { return master_answer(false, request); };
   standby_http_ = std::make_unique<HttpServer>(io_.get_executor(), options);
   const int net = network_.master.get();
   master_http_->listen(listen_in(net, master_address(), kMasterPort).release());
@@ -205,7 +200,7 @@ std::string Cluster::name_option() const {
 
 void Cluster::publish() {
   const std::vector<std::string> events = master_->take_events();
-  if (master_up_) master_http_->publish(events);
+  if (master_up_) leading_http().publish(events);
 }
 
 asio::awaitable<void> Cluster::watch_life() {
@@ -257,9 +252,14 @@ asio::awaitable<void> Cluster::announce_ready() {
 
 asio::awaitable<void> Cluster::bring_master_back() {
   master_->restart(wall_now());
-  master_http_->listen(listen_in(network_.master.get(), master_address(), kMasterPort).release());
+  const std::string address = master_->identity().address;
+  leading_http().listen(listen_in(network_.master.get(), address, kMasterPort).release());
   master_up_ = true;
   co_await sleep_for(kRoutesAfter);
+  co_await agents_follow();
+}
+
+asio::awaitable<void> Cluster::agents_follow() {
   master_->set_phase(MasterPhase::recovering);
   co_await sleep_for(kRecoveredAfter);
   master_->set_phase(MasterPhase::leading);

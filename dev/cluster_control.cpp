@@ -214,13 +214,18 @@ ControlAnswer Cluster::kill(const json::object& request) {
 }
 
 ControlAnswer Cluster::master_command(const std::string& action) {
+  if (action == "failover") {
+    const std::string problem = fail_over();
+    if (!problem.empty()) throw std::runtime_error{problem};
+    return said("the other master takes over; the agents follow in a few seconds");
+  }
   if (action == "kill") {
     if (!master_up_ || master_->phase() != MasterPhase::leading) {
       throw std::runtime_error{master_up_ ? "it is still coming back" : "it is gone already"};
     }
     master_up_ = false;
     master_->set_phase(MasterPhase::starting);  // so that nothing is announced meanwhile
-    master_http_->close();
+    leading_http().close();
     return said("the master is gone");
   }
   if (master_up_) throw std::runtime_error{"the master runs"};

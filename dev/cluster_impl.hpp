@@ -13,6 +13,7 @@
 #include "dev/daemons.hpp"
 #include "dev/http_server.hpp"
 #include "dev/launcher.hpp"
+#include "dev/master_faults.hpp"
 #include "dev/master_state.hpp"
 #include "dev/node.hpp"
 #include "dev/terminal.hpp"
@@ -35,6 +36,14 @@ class Cluster {
   boost::asio::awaitable<void> watch_life();
   boost::asio::awaitable<void> announce_ready();
   boost::asio::awaitable<void> bring_master_back();
+  boost::asio::awaitable<void> take_over();
+  boost::asio::awaitable<void> agents_follow();
+  ApiResponse master_answer(bool first, const ApiRequest& request);
+  MasterFaults::Acts acts();
+  std::string agent_act(std::string_view act, std::int64_t node);
+  std::string framework_act(std::string_view act);
+  std::string fail_over();
+  HttpServer& leading_http() { return second_leads_ ? *standby_http_ : *master_http_; }
   /// Asks the node's own daemon; the apps are the launcher's.
   boost::asio::awaitable<bool> node_ready(unsigned node);
   boost::asio::awaitable<bool> all_ready(bool apps_only, std::string* why);
@@ -64,6 +73,8 @@ class Cluster {
   std::unique_ptr<Master> standby_;
   std::string vip_;  // a command that uses one
   bool master_up_ = true;
+  bool second_leads_ = false;  // of the two masters' addresses
+  std::unique_ptr<MasterFaults> faults_;
   std::unique_ptr<HttpServer> master_http_;
   std::unique_ptr<HttpServer> standby_http_;
   std::vector<std::unique_ptr<HttpServer>> agents_http_;

@@ -1,5 +1,6 @@
 #include "dev/http_server.hpp"
 
+#include <algorithm>
 #include <ctime>
 #include <deque>
 #include <list>
@@ -31,6 +32,7 @@ constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t kMaxBody = 1 << 20;      // an operator API call is some hundred octets
 constexpr std::size_t kMaxConnections = 2000;  // 1000 streams and as many plain ones
 constexpr std::size_t kMaxQueued = 64U << 20;  // of one stream; a real master has no bound
+constexpr std::size_t kTrickle = 64;           // octets of a slow answer at a time
 constexpr std::size_t kGzipFrom = 1024;        // libprocess' GZIP_MINIMUM_BODY_LENGTH
 constexpr auto kIdle = std::chrono::minutes{10};
 
@@ -92,7 +94,8 @@ struct HttpServer::Impl {
   asio::awaitable<void> accept_all();
   asio::awaitable<void> session(Sockets::iterator socket);
   asio::awaitable<void> converse(beast::tcp_stream& socket);
-  asio::awaitable<void> stream(beast::tcp_stream& socket);
+  asio::awaitable<void> stream(beast::tcp_stream& socket, ApiResponse response);
+  asio::awaitable<bool> deliver(beast::tcp_stream& socket, std::string bytes, Delivery& how);
   void push(Stream& to, std::string_view record);
   void evict_oldest();
 
@@ -116,6 +119,13 @@ void HttpServer::listen(int listening_socket) {
 void HttpServer::publish(const std::vector<std::string>& records) {
   for (Impl::Stream& stream : impl_->streams) {
     for (const std::string& record : records) impl_->push(stream, record);
+    stream.wake.cancel();
+  }
+}
+
+void HttpServer::hang_up() {
+  for (Impl::Stream& stream : impl_->streams) {
+    stream.evicted = true;
     stream.wake.cancel();
   }
 }
@@ -172,16 +182,15 @@ asio::awaitable<void> HttpServer::Impl::converse(beast::tcp_stream& socket) {
                          .body = request.body()});
     if (response.stream) {
       socket.expires_never();
-      co_await stream(socket);
+      co_await stream(socket, std::move(response));
       co_return;
     }
+    Delivery how = response.delivery;
     const auto coding = header(request, http::field::accept_encoding);
     const bool may_gzip = coding && coding->find("gzip") != std::string::npos;
-    const std::string bytes = render(std::move(response), may_gzip);
-    socket.expires_after(kIdle);
-    const auto [write_error, written] =
-        co_await asio::async_write(socket, asio::buffer(bytes), kNoThrow);
-    if (write_error) co_return;
+    std::string bytes = render(std::move(response), may_gzip);
+    const bool whole = co_await deliver(socket, std::move(bytes), how);
+    if (!whole) co_return;
     if (!request.keep_alive()) {
       boost::system::error_code ignored;
       socket.socket().shutdown(tcp::socket::shutdown_send, ignored);
@@ -190,7 +199,33 @@ asio::awaitable<void> HttpServer::Impl::converse(beast::tcp_stream& socket) {
   }
 }
 
-asio::awaitable<void> HttpServer::Impl::stream(beast::tcp_stream& socket) {
+/// Sends, as a fault may have it. False: the connection is of no more use.
+asio::awaitable<bool> HttpServer::Impl::deliver(beast::tcp_stream& socket, std::string bytes,
+                                                Delivery& how) {
+  const bool cut = how.octets && *how.octets < bytes.size();
+  if (cut) bytes.resize(*how.octets);
+  if (how.octets) *how.octets -= bytes.size();
+  const std::size_t piece = how.pause_ms > 0 ? kTrickle : bytes.size();
+  asio::steady_timer pause{executor};
+  for (std::size_t at = 0; at < bytes.size(); at += piece) {
+    if (how.pause_ms > 0) {
+      pause.expires_after(std::chrono::milliseconds{how.pause_ms});
+      co_await pause.async_wait(kNoThrow);
+    }
+    socket.expires_after(kIdle);
+    const auto [error, written] = co_await asio::async_write(
+        socket, asio::buffer(bytes.data() + at, std::min(piece, bytes.size() - at)), kNoThrow);
+    if (error) co_return false;
+  }
+  if (cut && how.stalls) {
+    char octet;  // until the other end has had enough
+    socket.expires_after(kIdle);
+    co_await socket.async_read_some(asio::buffer(&octet, 1), kNoThrow);
+  }
+  co_return !cut;
+}
+
+asio::awaitable<void> HttpServer::Impl::stream(beast::tcp_stream& socket, ApiResponse response) {
   if (streams.size() >= options.max_streams) evict_oldest();
   streams.emplace_back(executor);
   const auto self = std::prev(streams.end());
@@ -199,15 +234,19 @@ asio::awaitable<void> HttpServer::Impl::stream(beast::tcp_stream& socket) {
     std::list<Stream>::iterator one;
     ~Gone() { all.erase(one); }
   } const gone{streams, self};
-  for (const std::string& record : options.stream_head()) push(*self, record);
+  for (std::string record : options.stream_head()) {
+    for (const auto& [find, with] : response.replacements) replace_all(record, find, with);
+    push(*self, record);
+  }
   std::string bytes =
       status_line(200) + "Transfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n";
   const auto interval = std::chrono::duration_cast<asio::steady_timer::duration>(
       std::chrono::duration<double>{options.heartbeat_seconds});
   auto next_heartbeat = asio::steady_timer::clock_type::now() + interval;
   while (socket.socket().is_open()) {
-    const auto [error, written] = co_await asio::async_write(socket, asio::buffer(bytes), kNoThrow);
-    if (error) co_return;
+    const bool whole = co_await deliver(socket, std::move(bytes), response.delivery);
+    if (!whole) co_return;
+    socket.expires_never();
     if (self->queue.empty() && !self->evicted) {
       self->wake.expires_at(next_heartbeat);
       co_await self->wake.async_wait(kNoThrow);

@@ -38,6 +38,8 @@ class HttpServer {
   void listen(int listening_socket);
   /// Sends each record to every event stream.
   void publish(const std::vector<std::string>& records);
+  /// Ends every event stream properly, as a master does to one of too many.
+  void hang_up();
   /// Closes the listening socket and every connection, streams without their last chunk: what
   /// clients see when a master is killed. listen() may follow.
   void close();

@@ -202,9 +202,12 @@ class CommandLine {
     wait->add_option("--seconds", seconds_, "Give up after")->capture_default_str();
     wait->add_flag("--apps", apps_only_, "Do not wait for the nodes' muster");
     add_named("stop", "Stop the cluster", [this] { return command_stop(name_); });
-    CLI::App* master = add_named("master", "Take the Mesos master away, or bring it back",
-                                 [this] { return command_master(name_, what_); });
-    master->add_option("ACTION", what_)->required()->check(CLI::IsMember({"kill", "start"}));
+    CLI::App* master =
+        add_named("master", "Take the Mesos master away, bring it back, or let the other one lead",
+                  [this] { return command_master(name_, what_); });
+    master->add_option("ACTION", what_)
+        ->required()
+        ->check(CLI::IsMember({"kill", "start", "failover"}));
   }
 
   void add_task_commands() {

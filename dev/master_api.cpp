@@ -137,6 +137,13 @@ ApiResponse answer(const ApiRequest& request, const Master& master,
   return plain(404, "404 Not Found.");
 }
 
+void replace_all(std::string& text, std::string_view find, std::string_view with) {
+  for (std::size_t at = text.find(find); at != std::string::npos;
+       at = text.find(find, at + with.size())) {
+    text.replace(at, find.size(), with);
+  }
+}
+
 std::string recordio(std::string_view payload) {
   return std::to_string(payload.size()) + "\n" + std::string{payload};
 }

@@ -18,6 +18,13 @@ struct ApiRequest {
   std::string body;
 };
 
+/// How the octets of an answer go out; as a rule all of them, at once.
+struct Delivery {
+  std::optional<std::size_t> octets{};  // only so many, head included
+  bool stalls = false;                  // then nothing more, where else the connection ends
+  unsigned pause_ms = 0;                // before each 64 octets
+};
+
 struct ApiResponse {
   int status = 200;
   std::string content_type{};  // empty: no such header, as Mesos does for an empty body
@@ -25,6 +32,9 @@ struct ApiResponse {
   std::string body{};
   /// The answer is the event stream: SUBSCRIBED, HEARTBEAT and whatever happens then.
   bool stream = false;
+  // Faults on command; a well master has none.
+  Delivery delivery{};
+  std::vector<std::pair<std::string, std::string>> replacements{};  // in a stream's first record
 };
 
 /// What a Mesos master answers, whatever the transport: routes, redirects and refusals.
@@ -33,6 +43,9 @@ struct ApiResponse {
 /// say.
 ApiResponse answer(const ApiRequest& request, const Master& master,
                    const std::optional<std::string>& leader);
+
+/// For faults: every `find`, which is not empty.
+void replace_all(std::string& text, std::string_view find, std::string_view with);
 
 /// One record of the event stream: decimal length, newline, payload (RecordIO).
 std::string recordio(std::string_view payload);

@@ -109,6 +109,39 @@ void Master::remove_agent(const std::string& agent_id, WallTime now) {
   if (speaks()) events_.push_back(event_agent_removed(agent_id));
 }
 
+void Master::agent_unreachable(const std::string& agent_id, WallTime now) {
+  const auto agent = agents_.find(agent_id);
+  if (agent == agents_.end() || !agent->second.present) return;
+  for (auto task = tasks_.begin(); task != tasks_.end();) {
+    const auto here = task++;
+    if (here->second.info.agent_id != agent_id) continue;
+    MesosStatus status{.state = MesosState::unreachable, .time = now, .from_master = true};
+    status.message =
+        "Agent " + agent->second.info.hostname + " is unreachable: health check timed out";
+    status.reason = StatusReason::agent_removed;
+    if (here->second.announced && speaks()) {
+      events_.push_back(event_task_updated(here->second, status, framework_.id));
+    }
+    unreachable_tasks_.insert(tasks_.extract(here));
+  }
+  unreachable_.insert(agents_.extract(agent));
+}
+
+void Master::agent_reachable(const std::string& agent_id, WallTime now) {
+  const auto agent = unreachable_.find(agent_id);
+  if (agent == unreachable_.end()) return;
+  agent->second.registered = now;
+  const auto back = agents_.insert(unreachable_.extract(agent)).position;
+  for (auto task = unreachable_tasks_.begin(); task != unreachable_tasks_.end();) {
+    const auto here = task++;
+    if (here->second.info.agent_id == agent_id) tasks_.insert(unreachable_tasks_.extract(here));
+  }
+  for (auto& [id, task] : tasks_) {
+    if (task.info.agent_id == agent_id) announce_task(task);
+  }
+  if (speaks()) events_.push_back(event_agent_added(back->second));
+}
+
 void Master::subscribe_framework(WallTime now) {
   const bool was_known = framework_.known;
   if (!was_known || framework_.registered == 0) framework_.registered = now;
@@ -150,7 +183,14 @@ void Master::announce_task(TaskRecord& task) {
 
 void Master::update_task(const std::string& task_id, MesosStatus status) {
   const auto found = tasks_.find(task_id);
-  if (found == tasks_.end()) return;
+  if (found == tasks_.end()) {
+    // Its agent keeps this to itself until it is back.
+    const auto silent = unreachable_tasks_.find(task_id);
+    if (silent == unreachable_tasks_.end()) return;
+    record(silent->second, status);
+    if (is_terminal(status.state)) unreachable_tasks_.erase(silent);
+    return;
+  }
   if (!status.from_master) status.uuid = uuid_base64(rng_);
   record(found->second, status);
   if (found->second.announced && speaks()) {

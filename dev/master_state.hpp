@@ -64,7 +64,13 @@ class Master {
   void add_agent(MesosAgent agent, WallTime now);
   /// A graceful unregister: TASK_LOST for each of its tasks, then AGENT_REMOVED.
   void remove_agent(const std::string& agent_id, WallTime now);
+  /// Its pings are not answered: TASK_UNREACHABLE for each of its tasks, and no word of the agent.
+  void agent_unreachable(const std::string& agent_id, WallTime now);
+  /// It is back: TASK_ADDED for each of its tasks, then AGENT_ADDED.
+  void agent_reachable(const std::string& agent_id, WallTime now);
   void subscribe_framework(WallTime now);
+  /// Its scheduler's connection is gone: no event, and its tasks run on.
+  void disconnect_framework() noexcept { framework_.active = false; }
   /// Every task is killed by the master, then FRAMEWORK_REMOVED.
   void remove_framework(WallTime now);
   void add_task(MesosTask task);
@@ -74,6 +80,8 @@ class Master {
   /// The process dies and another takes over under a new id, without its memory.
   void restart(WallTime now);
   void set_phase(MasterPhase phase) noexcept { phase_ = phase; }
+  /// It answers at another address from now on.
+  void move_to(std::string address) { identity_.address = std::move(address); }
   MasterPhase phase() const noexcept { return phase_; }
   /// An agent re-registers after restart(): AGENT_ADDED, FRAMEWORK_ADDED if that was unknown,
   /// TASK_ADDED with statuses for each of its tasks.
@@ -109,6 +117,8 @@ class Master {
   std::map<std::string, AgentRecord> agents_;
   std::map<std::string, TaskRecord> tasks_;
   std::deque<TaskRecord> completed_;
+  std::map<std::string, AgentRecord> unreachable_;
+  std::map<std::string, TaskRecord> unreachable_tasks_;
   std::vector<std::string> events_;
 };
 

@@ -1,5 +1,5 @@
 muster_test(dev_test LABEL unit
-  SOURCES unit/dev/app_test.cpp unit/dev/contract_test.cpp unit/dev/http_server_test.cpp unit/dev/load_test.cpp
+  SOURCES unit/dev/app_test.cpp unit/dev/contract_test.cpp unit/dev/faults_test.cpp unit/dev/http_server_test.cpp unit/dev/load_test.cpp
     unit/dev/master_test.cpp unit/dev/task_plan_test.cpp
   DEPENDS muster::dev::io)
 

@@ -164,6 +164,29 @@ TEST_CASE("a restarted master knows its agents again one by one") {
   CHECK(types(life.events).back() == "FRAMEWORK_UPDATED");
 }
 
+TEST_CASE("an unreachable agent's tasks are, and nobody says a word of the agent") {
+  Life life;
+  const std::string web = life.run(kWeb);
+  const std::string agent = life.master.agents().begin()->first;
+  life.events.clear();
+  life.master.agent_unreachable(agent, life.tick());
+  CHECK(life.master.agents().empty());
+  CHECK(life.master.tasks().empty());
+  std::vector<std::string> events = life.master.take_events();
+  REQUIRE(events.size() == 1);
+  CHECK(events[0].find("TASK_UNREACHABLE") != std::string::npos);
+  CHECK(events[0].find("REASON_AGENT_REMOVED") != std::string::npos);
+  // What its agent hears meanwhile the master does not.
+  life.master.update_task(web, {.state = MesosState::running, .time = life.tick()});
+  CHECK(life.master.take_events().empty());
+  life.master.agent_reachable(agent, life.tick());
+  events = life.master.take_events();
+  REQUIRE(events.size() == 2);
+  CHECK(events[0].find("TASK_ADDED") != std::string::npos);
+  CHECK(events[1].find("AGENT_ADDED") != std::string::npos);
+  CHECK(life.master.tasks().contains(web));
+}
+
 TEST_CASE("a task that is over is in the completed list, and only so many of them") {
   Life life;
   for (std::size_t i = 0; i < Master::kMaxCompleted + 5; ++i) {
