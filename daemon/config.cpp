@@ -183,6 +183,11 @@ void read_rest(Section& root, Config& config) {
               "`\"\"` keeps nothing"});
   state.finish();
 
+  Section control = root.table("control");
+  control.path("socket", config.control.socket,
+               {"the socket for what changes something (`muster keys`), mode 0660; `\"\"`: none"});
+  control.finish();
+
   Section log = root.table("log");
   log.choice("level", {"debug", "info", "warn", "error"}, config.log.level,
              {"`\"debug\"`, `\"info\"`, `\"warn\"`, `\"error\"`", {}, true});

@@ -95,6 +95,9 @@ struct Config {
   struct State {
     std::filesystem::path directory = "/var/lib/muster";  // empty: nothing is kept
   };
+  struct Control {
+    std::filesystem::path socket = "/run/muster/control.sock";  // empty: none
+  };
   struct Log {
     std::string level = "info";
     std::string format = "text";
@@ -107,6 +110,7 @@ struct Config {
   Metrics metrics;
   Gossip gossip;
   State state;
+  Control control;
   Log log;
 
   std::map<std::string, std::string> set;  // what is not left at its default: path and value

@@ -14,6 +14,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
 #include <prometheus/counter.h>
 #include <prometheus/registry.h>
 
@@ -23,6 +25,7 @@
 #include "cluster/core/cluster.hpp"
 #include "daemon/api.hpp"
 #include "daemon/changes.hpp"
+#include "daemon/control.hpp"
 #include "daemon/mesh.hpp"
 #include "daemon/notify.hpp"
 #include "daemon/version.hpp"
@@ -176,12 +179,14 @@ class Daemon::Impl {
 
  private:
   bool start();
+  void open_control();
   void restore();
   void take(Observation observation);
   void take_more();
   void deliver(const ClusterDelta& delta);
   void report_problems();
   void reload();
+  boost::json::object control(const boost::json::object& request, Control::Peer peer);
   asio::awaitable<void> watch_cluster_timer();
   asio::awaitable<void> save_when_changed();
   asio::awaitable<void> wait_for_signal();
@@ -202,6 +207,7 @@ class Daemon::Impl {
   std::unique_ptr<mesos::Observer> observer_;  // null: no masters are configured
   std::unique_ptr<Mesh> mesh_;                 // null: this node is by itself
   std::unique_ptr<metrics::HttpServer> http_;
+  std::unique_ptr<Control> control_;  // null: none is wanted, or none could be had
   asio::steady_timer cluster_timer_{context_};
   asio::steady_timer save_timer_{context_};
   RecentChanges changes_;
@@ -289,6 +295,7 @@ int Daemon::Impl::run() {
   if (started) {
     spdlog::info("muster {} serves: metrics on {}", kVersion, to_string(http_->bound()));
     tasks_.spawn(http_->run());
+    open_control();
     if (balancer_ != nullptr) tasks_.spawn(balancer_->run());
     if (observer_ != nullptr) tasks_.spawn(observer_->run());
     if (mesh_ != nullptr) tasks_.spawn(mesh_->run());
@@ -303,6 +310,50 @@ int Daemon::Impl::run() {
   if (dns_ != nullptr) dns_->stop();
   workers_.join();
   return started ? 0 : 1;
+}
+
+// Without it everything works but what it is for: no reason not to serve.
+void Daemon::Impl::open_control() {
+  const auto& path = config_.control.socket;
+  if (path.empty()) return;
+  control_ =
+      std::make_unique<Control>(context_.get_executor(), path,
+                                [this](const boost::json::object& request, Control::Peer peer) {
+                                  return control(request, peer);
+                                });
+  if (const auto done = control_->start(); !done) {
+    spdlog::warn("control: no socket {}: {}; `muster keys` will not work", path.string(),
+                 done.error().message());
+    control_.reset();
+    return;
+  }
+  tasks_.spawn(control_->run());
+}
+
+boost::json::object Daemon::Impl::control(const boost::json::object& request, Control::Peer peer) {
+  const auto no = [](const std::string& why) {
+    return boost::json::object{{"ok", false}, {"error", why}};
+  };
+  const boost::json::string& what = request.at("do").get_string();
+  if (what != "keys" && what != "reload-keys") return no("not known: " + std::string{what});
+  if (mesh_ == nullptr) return no("this daemon works alone: it has no keys");
+  if (what == "reload-keys") {
+    spdlog::info("control: user {} (process {}) has the keys read again", peer.uid, peer.pid);
+    if (const std::string wrong = mesh_->reload_keys(); !wrong.empty()) return no(wrong);
+    return {{"ok", true}};
+  }
+  boost::json::array keys;
+  for (const Mesh::KeyUse& use : mesh_->keys()) {
+    keys.push_back(boost::json::object{{"id", use.id},
+                                       {"here", use.here},
+                                       {"seals", use.seals},
+                                       {"have", use.have},
+                                       {"seal", use.seal}});
+  }
+  return {{"ok", true},
+          {"file", config_.gossip.key_file.string()},
+          {"alive", mesh_->status().alive},
+          {"keys", std::move(keys)}};
 }
 
 void Daemon::Impl::restore() {
@@ -426,7 +477,9 @@ asio::awaitable<void> Daemon::Impl::save_when_changed() {
 
 // Applies what can change while it serves, and names the rest. All or nothing of a file is taken.
 void Daemon::Impl::reload() {
-  if (mesh_ != nullptr && mesh_->reload_keys()) spdlog::info("SIGHUP: the gossip keys were read");
+  if (mesh_ != nullptr && mesh_->reload_keys().empty()) {
+    spdlog::info("SIGHUP: the gossip keys were read");
+  }
   std::optional<Config> next;
   dns::ServerOptions dns;
   try {

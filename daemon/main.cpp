@@ -11,6 +11,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/import_mesos_dns.hpp"
+#include "cli/keys.hpp"
 #include "cli/resolv.hpp"
 #include "daemon/config.hpp"
 #include "daemon/daemon.hpp"
@@ -136,6 +137,7 @@ struct Arguments {
   std::string dns_server;
   std::string action;
   cli::ResolvOptions resolver;
+  cli::KeysOptions keys;
 };
 
 using Run = std::function<int(Arguments&)>;
@@ -230,6 +232,7 @@ class Commands {
             return cli::trace(target, {name, look_into_kernel});
           })
         ->required();
+    add_keys();
     add_top();
     add_resolve();
   }
@@ -259,6 +262,20 @@ class Commands {
       return run(target_of(given), given.wanted);
     }));
     return command->add_option("name", given_.wanted, what);
+  }
+  void add_keys() {
+    auto* command = with_json(
+        add("keys", "The keys that seal gossip, and their rotation", [](Arguments& given) {
+          given.keys.json = given.json;
+          return cli::keys(given.keys);
+        }));
+    command->add_option("action", given_.keys.action, "list, new, add (from stdin), use or drop")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"list", "new", "add", "use", "drop"}));
+    command->add_option("id", given_.keys.id, "Of the key to use or drop");
+    command->add_option("--socket", given_.keys.socket, "Control socket of the daemon")
+        ->capture_default_str();
+    command->add_flag("--force", given_.keys.force, "Even if nodes are cut off by it");
   }
   void add_top() {
     auto* top = with_json(client("top", "The busiest VIPs, again and again", [](Arguments& given) {

@@ -26,10 +26,18 @@ constexpr unsigned kKeepMembersEvery = 60;  // in units of kDecideEvery
 constexpr std::size_t kInboxSlice = 500;    // records at a stretch: some 10 ms
 // Who was there before this node is no news to it.
 constexpr Duration kGettingToKnow{10'000};
+constexpr std::size_t kMaxKeysShown = 100;  // of all nodes together; 8 each, and mostly the same
 constexpr std::uint16_t kAgentPort = 5051;
+constexpr std::string_view kKeysKey = "keys";  // of the metadata: ids, the one that seals first
 
 prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name, const char* help) {
   return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ",") + word;
+  return text;
 }
 
 Identity identity_of(const Config& config) {
@@ -72,7 +80,7 @@ Mesh::~Mesh() {
   stop();
 }
 
-std::vector<gossip::Key> Mesh::read_keys() const {
+std::vector<gossip::Key> Mesh::read_keys() {
   std::vector<gossip::Key> keys;
   const auto& path = config_.gossip.key_file;
   if (path.empty()) return keys;
@@ -93,6 +101,8 @@ std::vector<gossip::Key> Mesh::read_keys() const {
     throw ConfigError{path.string() +
                       ": gossip.key_file: expected a readable file with 64 hexadecimal digits"};
   }
+  key_ids_.clear();
+  for (const gossip::Key& key : keys) key_ids_.push_back(gossip::key_id(key));
   return keys;
 }
 
@@ -130,7 +140,9 @@ bool Mesh::start() {
   } else if (own) {
     options.agent_endpoint = Endpoint{*own, *Port::from(kAgentPort)};
   }
-  options.metadata = participant_.metadata();
+  told_ = participant_.metadata();
+  if (!key_ids_.empty()) told_[std::string{kKeysKey}] = joined(key_ids_);
+  options.metadata = told_;
 
   gossip::NodeCallbacks callbacks;
   callbacks.on_members_changed = [this](const std::vector<Member>& changed) {
@@ -220,7 +232,7 @@ void Mesh::perform(cluster::Steps steps) {
     if (steps.observe) observer_->set_active(*steps.observe);
     if (steps.observe_anew) observer_->restart();
   }
-  if (steps.metadata) node_->set_metadata(std::move(*steps.metadata));
+  if (steps.metadata) tell(std::move(*steps.metadata));
   if (steps.former != nullptr) {
     asio::post(workers_, [former = std::move(steps.former)]() mutable { former.reset(); });
   }
@@ -336,18 +348,51 @@ void Mesh::drain() {
   asio::post(control_, [this] { drain(); });
 }
 
-bool Mesh::reload_keys() {
-  if (config_.gossip.key_file.empty()) return true;
+std::string Mesh::reload_keys() {
+  if (config_.gossip.key_file.empty()) return {};
   try {
-    auto keys = read_keys();
-    const std::size_t count = keys.size();
-    if (!node_->set_keys(std::move(keys))) return false;
-    spdlog::info("gossip: {} keys; the first one seals", count);
-    return true;
+    if (!node_->set_keys(read_keys())) return "the keys were not taken";
+    spdlog::info("gossip: {} keys; {} seals", key_ids_.size(), key_ids_.front());
+    tell(told_);
+    return {};
   } catch (const ConfigError& error) {
     spdlog::error("{}; the keys stay as they were", error.what());
-    return false;
+    return error.what();
   }
+}
+
+/// What is said of this node, and which keys it has: only their ids.
+void Mesh::tell(std::map<std::string, std::string> metadata) {
+  if (!key_ids_.empty()) metadata[std::string{kKeysKey}] = joined(key_ids_);
+  told_ = metadata;
+  node_->set_metadata(std::move(metadata));
+}
+
+std::vector<Mesh::KeyUse> Mesh::keys() const {
+  std::vector<KeyUse> uses;
+  const auto use_of = [&](std::string_view id) -> KeyUse& {
+    const auto known =
+        std::find_if(uses.begin(), uses.end(), [&](const KeyUse& use) { return use.id == id; });
+    if (known != uses.end()) return *known;
+    return uses.emplace_back(KeyUse{std::string{id}});
+  };
+  for (const std::string& id : key_ids_) use_of(id).here = true;
+  if (!uses.empty()) uses.front().seals = true;
+  for (const Member& member : node_->members()) {
+    if (member.status != MemberStatus::alive) continue;
+    const auto told = member.metadata.find(std::string{kKeysKey});
+    if (told == member.metadata.end()) continue;
+    bool first = true;
+    if (uses.size() > kMaxKeysShown) break;
+    for (std::string_view rest = told->second; !rest.empty(); first = false) {
+      const std::size_t comma = std::min(rest.find(','), rest.size());
+      KeyUse& use = use_of(rest.substr(0, comma));
+      ++use.have;
+      use.seal += first ? 1U : 0U;
+      rest.remove_prefix(std::min(comma + 1, rest.size()));
+    }
+  }
+  return uses;
 }
 
 void Mesh::note_status(const std::vector<Member>& members) {

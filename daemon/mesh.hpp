@@ -56,8 +56,18 @@ class Mesh {
   bool admit(const Observation&);
   /// After anything that may have written records: gives them to the others.
   void flush();
-  /// Reads the key file again: live rotation. False: said why in the log, nothing changed.
-  bool reload_keys();
+  /// Reads the key file again: live rotation. What is wrong with it, and then nothing changed;
+  /// empty: it was read, or there is none.
+  std::string reload_keys();
+  /// The ring, the key that seals first, and how many living nodes have and use each key.
+  struct KeyUse {
+    std::string id;
+    bool here = false;
+    bool seals = false;    // here
+    std::size_t have = 0;  // nodes, this one included
+    std::size_t seal = 0;
+  };
+  std::vector<KeyUse> keys() const;
 
   struct Status {
     cluster::Role role = cluster::Role::follower;
@@ -85,17 +95,18 @@ class Mesh {
   void on_records(std::vector<gossip::RecordWrite>);
   void on_superseded();
   void drain();
+  static std::vector<gossip::RecordWrite> to_gossip(std::vector<cluster::RecordWrite>);
   void tell_news(const std::vector<Member>&);
   void note_status(const std::vector<Member>&);
   void keep_members();
-  std::vector<gossip::Key> read_keys() const;
+  std::vector<gossip::Key> read_keys();
+  void tell(std::map<std::string, std::string> metadata);
 
   boost::asio::any_io_executor control_;
   boost::asio::thread_pool& workers_;
   // One write at a time: two of one file would be in each other's way.
   boost::asio::strand<boost::asio::thread_pool::executor_type> disk_;
   const Config& config_;
-  static std::vector<gossip::RecordWrite> to_gossip(std::vector<cluster::RecordWrite>);
   cluster::Cluster& cluster_;
   mesos::Observer* observer_;  // null: no masters are configured
   prometheus::Registry& registry_;
@@ -103,6 +114,8 @@ class Mesh {
   OnNews on_news_;
   Identity identity_;
   cluster::Participant participant_;
+  std::map<std::string, std::string> told_;  // what the others know of this node
+  std::vector<std::string> key_ids_;
   std::unique_ptr<gossip::Node> node_;
   std::deque<Incoming> inbox_;
   bool draining_ = false;

@@ -1,3 +1,3 @@
 muster_test(daemon_test LABEL unit
-  SOURCES unit/daemon/changes_test.cpp unit/daemon/config_test.cpp
+  SOURCES unit/daemon/changes_test.cpp unit/daemon/config_test.cpp unit/daemon/control_test.cpp
   DEPENDS muster::daemon::config muster::daemon::parts)

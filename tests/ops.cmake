@@ -1,6 +1,6 @@
 muster_test(cli_test LABEL unit
   SOURCES unit/cli/cli_test.cpp
-  DEPENDS muster::cli)
+  DEPENDS muster::cli::keys)
 
 # The status page, the package, the alert rules and the manuals: shell and Node around what is built.
 function(muster_ops_test name)

@@ -48,11 +48,20 @@ Result<void> write_all(int fd, std::span<const std::byte> content) {
   return {};
 }
 
-Result<void> write_new(const std::string& path, std::span<const std::byte> content) {
+/// Root edits what the daemon's user must still be able to read.
+void keep_owner(int fd, const std::string& of) {
+  struct stat info {};
+  if (::lstat(of.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) return;
+  if (::fchown(fd, info.st_uid, info.st_gid) == 0) (void)::fchmod(fd, info.st_mode & 0777U);
+}
+
+Result<void> write_new(const std::string& path, const std::string& instead_of,
+                       std::span<const std::byte> content) {
   // A leftover of a crash may have another owner or mode, or be a link: never write into it.
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) return last_error();
   Descriptor file{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (!file.valid()) return last_error();
+  keep_owner(file.get(), instead_of);
   if (auto written = write_all(file.get(), content); !written) return written;
   if (::fsync(file.get()) != 0) return last_error();
   return file.close();
@@ -69,7 +78,7 @@ Result<void> sync_folder(const std::filesystem::path& folder) {
 
 Result<void> replace_file(const std::filesystem::path& path, std::span<const std::byte> content) {
   const std::string temporary = path.string() + ".new";
-  auto done = write_new(temporary, content);
+  auto done = write_new(temporary, path.string(), content);
   if (done && ::rename(temporary.c_str(), path.c_str()) != 0) done = last_error();
   if (!done) {
     ::unlink(temporary.c_str());

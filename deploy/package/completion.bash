@@ -1,7 +1,7 @@
 # bash completion of muster(1)
 _muster() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]}
-  local commands='agent check check-config import cleanup status vips vip trace tasks members changes records resolve resolv top'
+  local commands='agent check check-config import cleanup status vips vip trace tasks members changes records keys resolve resolv top'
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W "$commands --help --version" -- "$current")
     return
@@ -14,6 +14,7 @@ _muster() {
   case $command in
     agent | check) options+=' --config' ;;
     resolv) [ "$COMP_CWORD" -gt 2 ] || options='install remove check' ;;
+    keys) options+=' --socket --force --json'; [ "$COMP_CWORD" -gt 2 ] || options='list new add use drop' ;;
     resolve) options+=' --address --server' ;;
     top) options+=' --address --json --interval --count --rows' ;;
     status | vips | vip | trace | tasks | members | changes | records) options+=' --address --json' ;;

@@ -9,7 +9,7 @@ _muster() {
     'vips:virtual addresses and their backends' 'vip:one VIP, why each backend is in or out'
     'trace:follow a connection and say what is wrong' 'tasks:what runs in the cluster'
     'members:the nodes of the cluster' 'changes:what happened last' 'records:DNS records'
-    'resolve:ask the daemon for a name' 'resolv:make the resolver ask muster' 'top:the busiest VIPs')
+    'keys:the keys that seal gossip' 'resolve:ask the daemon for a name' 'resolv:make the resolver ask muster' 'top:the busiest VIPs')
   if (( CURRENT == 2 )); then
     _describe command commands
     return
@@ -18,6 +18,7 @@ _muster() {
     agent | check) _arguments '*--config[TOML file]:file:_files' ;;
     check-config | import) _files ;;
     resolv) (( CURRENT == 3 )) && compadd install remove check ;;
+    keys) (( CURRENT == 3 )) && compadd list new add use drop; _arguments '--socket[control socket]:file:_files' '--force' '--json' ;;
     resolve) _arguments '*--address[HTTP address]:address:' '*--server[DNS address]:address:' ;;
     top) _arguments '--json' '--interval[seconds]:seconds:' '--count[samples]:count:' '--rows[VIPs]:rows:' ;;
     *) _arguments '--json[print JSON]' '--address[HTTP address]:address:' ;;

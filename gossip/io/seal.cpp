@@ -43,6 +43,15 @@ Result<Key> parse_key(std::string_view text) {
   return key;
 }
 
+std::string key_id(const Key& key) {
+  std::array<unsigned char, crypto_generichash_BYTES_MIN> hash{};
+  crypto_generichash(hash.data(), hash.size(), key.data(), key.size(), nullptr, 0);
+  std::array<char, 9> text{};
+  // Not the octet that travels as the box's hint.
+  sodium_bin2hex(text.data(), text.size(), hash.data() + 1, 4);
+  return {text.data(), 8};
+}
+
 SodiumSealer::SodiumSealer(std::vector<Key> keys) {
   MUSTER_ASSERT(sodium_init() >= 0);
   set_keys(std::move(keys));

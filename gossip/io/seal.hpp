@@ -22,6 +22,9 @@ using Key = std::array<unsigned char, kKeyBytes>;
 /// Error: invalid_argument.
 Result<Key> parse_key(std::string_view text);
 
+/// What people call a key: 8 hexadecimal digits of its hash. Tells nothing of the key.
+std::string key_id(const Key&);
+
 /// XChaCha20-Poly1305 with random nonces under a ring of cluster keys (libsodium). The first key
 /// seals, all open. To rotate: add the new key everywhere, make it the first, drop the old one.
 /// A box is: one octet that hints at the key, 24 of nonce, the content, 16 of tag.

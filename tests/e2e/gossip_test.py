@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Four real daemons: deaths of daemons and hosts, of who publishes, and a node with another key.
+"""Four real daemons: deaths of daemons and hosts, of who publishes, keys that rotate, a node with another key.
 
 gossip_test.py MUSTER-DEV MUSTER SOURCE: one cluster, every check; prints what failed.
 """
@@ -62,6 +62,12 @@ def eventually(what, holds):
     failures.append(what)
 
 
+def check(what, holds, shown):
+    print(("ok      " if holds else "FAILED  ") + what + ("" if holds else f": {shown}"))
+    if not holds:
+        failures.append(what)
+
+
 def others(node):
     return [n for n in range(1, NODES + 1) if n != node]
 
@@ -92,7 +98,53 @@ def walk():
     dev("heal", gone)
     eventually("healed, everything is as before", lambda: all(statuses(n) == everybody and len(backends(n)) == NODES for n in everybody))
 
+    rotation()
     stranger(gone, other if other != gone else watcher)
+
+
+def muster(node, *arguments, text=None):
+    done = subprocess.run([DEV, "exec", "--name", NAME, str(node), "--", MUSTER, *arguments], input=text, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def key_table(node):
+    status, out = muster(node, "keys", "--json")
+    return {k["id"]: k for k in json.loads(out)["keys"]} if status == 0 else {}
+
+
+def rotation():
+    """All nodes to another key, one step at a time, while tasks come and go."""
+    everybody = range(1, NODES + 1)
+    old, = key_table(1)
+    new = muster(1, "keys", "new")[1]
+    begun = time.time()
+    count = [NODES]
+
+    def changed():
+        count[0] = NODES - 1 if count[0] == NODES else NODES
+        dev("scale", "/web", count[0])
+        eventually(f"  a change reaches all ({count[0]} backends)", lambda: all(len(backends(n)) == count[0] for n in everybody))
+
+    muster(1, "keys", "add", text=new)
+    fresh, = set(key_table(1)) - {old}
+    status, out = muster(1, "keys", "use", fresh)
+    eventually("a key that others lack is not used", lambda: status == 3 and "do not have it" in out)
+    changed()
+    for n in everybody:
+        muster(n, "keys", "add", text=new)
+    eventually("every node has the new key, and all know it", lambda: all(key_table(n).get(fresh, {}).get("have") == NODES for n in everybody))
+    for n in everybody:
+        muster(n, "keys", "use", fresh)
+        changed()
+    eventually("every node seals with it", lambda: all(key_table(n).get(fresh, {}).get("seal") == NODES for n in everybody))
+    for n in everybody:
+        muster(n, "keys", "drop", old)
+    changed()
+    eventually("the old one is nobody's", lambda: all(list(key_table(n)) == [fresh] for n in everybody))
+    told = {n: [c["text"] for c in get(n, "/v1/changes")["changes"] if c["at"] > begun and ("daemon is down" in c["text"] or "does not answer" in c["text"])] for n in everybody}
+    check("and no node was taken for dead meanwhile", not any(told.values()), told)
+    if count[0] != NODES:
+        changed()
 
 
 def stranger(node, witness):

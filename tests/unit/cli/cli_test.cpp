@@ -8,8 +8,10 @@
 #include <doctest/doctest.h>
 
 #include "cli/find_vip.hpp"
+#include "cli/keys.hpp"
 #include "cli/resolv.hpp"
 #include "cli/table.hpp"
+#include "gossip/io/seal.hpp"
 
 namespace muster::cli {
 namespace {
@@ -198,6 +200,30 @@ TEST_CASE(
   CHECK(root.read() == "nameserver 127.0.0.53\n");
   CHECK(resolv_remove(options) == 0);
   CHECK_FALSE(fs::exists(root.path / file));
+}
+
+TEST_CASE("keys: a key file is edited line by line, and comments stay") {
+  const std::string one(64, '1');
+  const std::string two(64, '2');
+  const std::string id_one = gossip::key_id(*gossip::parse_key(one));
+  const std::string id_two = gossip::key_id(*gossip::parse_key(two));
+  CHECK(id_one.size() == 8);
+  CHECK(id_one != id_two);
+  const std::string file = "# ours\n" + one + "\n";
+  const std::string both = with_key(file, two);
+  CHECK(both == "# ours\n" + one + "\n" + two + "\n");
+  CHECK(with_key(both, two).empty());
+  CHECK(with_key(both, "no key").empty());
+  CHECK(with_key_first(both, id_two) == "# ours\n" + two + "\n" + one + "\n");
+  CHECK(with_key_first(both, id_one) == both);
+  CHECK(without_key(both, id_two) == file);
+  CHECK(without_key(file, id_one).empty());  // the last one
+  CHECK(without_key(both, "00000000").empty());
+  std::string full;
+  for (char digit = 'a'; digit <= 'f'; ++digit) full += std::string(64, digit) + '\n';
+  full = with_key(with_key(full, one), two);
+  CHECK_FALSE(full.empty());
+  CHECK(with_key(full, std::string(64, '3')).empty());
 }
 
 }  // namespace
