@@ -50,11 +50,30 @@ enum class Health : std::uint8_t {
 
 std::string_view to_string(Health) noexcept;
 
+/// How a VIP wants its connections balanced: `VIP_0_POLICY: round_robin, affinity=10m`. What is not
+/// said is left to each node.
+struct VipPolicy {
+  enum class Spread : std::uint8_t { unset, random, round_robin, source_hash };
+  /// Whom to prefer: backends on the client's node, or in its zone; others if there are none.
+  enum class Locality : std::uint8_t { none, zone, node };
+
+  static constexpr std::uint32_t kMaxAffinitySeconds = 24 * 3600;
+
+  Spread spread = Spread::unset;
+  Locality locality = Locality::none;
+  /// For so long after its last connection a client's next one goes to the same backend; 0: not.
+  std::uint32_t affinity_seconds = 0;
+  bool eject = true;  // a backend that does not answer takes a rest
+
+  friend auto operator<=>(const VipPolicy&, const VipPolicy&) = default;
+};
+
 /// A VIP that a port declares: `VIP_0: /web:80` or `VIP_0: 10.1.2.3:80`.
 struct VipLabel {
   std::variant<IpAddress, VipName> host;
   Port port;
   Protocol protocol = Protocol::tcp;
+  VipPolicy policy = {};  // not part of what names the VIP
   friend auto operator<=>(const VipLabel&, const VipLabel&) = default;
 };
 
@@ -89,6 +108,7 @@ struct Task {
   TaskState state = TaskState::staging;
   Health health = Health::unchecked;
   std::vector<IpAddress> agent_addresses;  // in the order of preference; sorted by family
+  std::string agent_zone = {};             // see Agent::zone
   /// Of the container, from the newest RUNNING status; the agent's own for host networking, as
   /// Mesos fills it in; empty before the task runs.
   std::vector<IpAddress> addresses;
@@ -114,6 +134,7 @@ struct Agent {
   std::string hostname;              // as the agent advertises it; a name or an address
   std::vector<IpAddress> addresses;  // from its pid, else a literal hostname
   std::optional<Port> port;          // of its HTTP API
+  std::string zone = {};             // `region/zone`, its fault domain; empty: none is declared
   friend auto operator<=>(const Agent&, const Agent&) = default;
 };
 

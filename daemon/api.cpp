@@ -198,6 +198,7 @@ json::object vip_json(const lb::Balancer::VipStatus& vip) {
         {"endpoint", to_string(backend.endpoint)},
         {"weight", backend.weight},
         {"connections", backend.connections},
+        {"ejected", backend.rests},
     });
   }
   return {
@@ -247,6 +248,7 @@ json::object task_json(const Task& task) {
       {"framework_id", task.framework_id.str()},
       {"agent_id", task.agent_id.str()},
       {"agent_addresses", addresses_of(task.agent_addresses)},
+      {"agent_zone", task.agent_zone},
       {"state", to_string(task.state)},
       {"health", to_string(task.health)},
       {"host_down", task.host_down},

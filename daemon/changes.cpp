@@ -25,7 +25,8 @@ Weights weights_of(const Task* task) {
   const auto weight = task == nullptr ? std::nullopt : backend_weight(*task);
   if (!weight) return out;
   for (const TaskPort& port : task->ports) {
-    for (const VipLabel& label : port.vips) {
+    for (VipLabel label : port.vips) {
+      label.policy = {};
       for (const Endpoint& endpoint : port.endpoints) out[{label, endpoint}] = *weight;
     }
   }

@@ -134,7 +134,9 @@ void ClusterView::apply_agent(const RecordWrite& write, Batch& batch) {
   } else {
     agents_.erase(id);
   }
-  if (before && next && before->addresses == next->addresses) return;
+  if (before && next && before->addresses == next->addresses && before->zone == next->zone) {
+    return;
+  }
   join_tasks_of(id, batch);
 }
 
@@ -270,6 +272,7 @@ void ClusterView::put_task(Task task, Batch& batch) {
   const bool whole = agent != agents_.end() && framework != frameworks_.end();
   if (whole) {
     task.agent_addresses = agent->second->addresses;
+    task.agent_zone = agent->second->zone;
     task.host_down = down_.covers(*agent->second);
     task.framework_name = framework->second->name;
   }

@@ -123,13 +123,42 @@ Failure read_host_ports(Bytes bytes, std::vector<Port>& ports) {
   return std::nullopt;
 }
 
+/// A choice that a later version may have more of: what is not known here counts as not said.
+template <class Enum>
+Failure read_choice(Bytes bytes, Enum last, Enum& target) {
+  const auto value = read_u8(bytes);
+  if (!value) return DecodeError::bad_value;
+  target = *value <= static_cast<std::uint8_t>(last) ? static_cast<Enum>(*value) : Enum{};
+  return std::nullopt;
+}
+
+Failure read_vip_policy(std::uint64_t number, Bytes value, VipPolicy& policy) {
+  if (number == vip_label_field::spread) {
+    return read_choice(value, VipPolicy::Spread::source_hash, policy.spread);
+  }
+  if (number == vip_label_field::locality) {
+    return read_choice(value, VipPolicy::Locality::node, policy.locality);
+  }
+  if (number == vip_label_field::affinity) {
+    const auto seconds = read_u64(value);
+    if (!seconds || *seconds > VipPolicy::kMaxAffinitySeconds) return DecodeError::bad_value;
+    policy.affinity_seconds = static_cast<std::uint32_t>(*seconds);
+    return std::nullopt;
+  }
+  const auto off = read_u8(value);
+  if (!off || *off > 1) return DecodeError::bad_value;
+  policy.eject = *off == 0;
+  return std::nullopt;
+}
+
 Failure read_vip_label(Bytes bytes, std::vector<VipLabel>& labels) {
   if (labels.size() == kMaxPerPort) return DecodeError::too_long;
   std::optional<IpAddress> address;
   std::string name;
   std::optional<Port> port;
   Protocol protocol = Protocol::tcp;
-  const auto failure = read_fields(bytes, vip_label_field::protocol, 0,
+  VipPolicy policy;
+  const auto failure = read_fields(bytes, vip_label_field::no_ejection, 0,
                                    [&](std::uint64_t number, Bytes value) -> Failure {
                                      if (number == vip_label_field::address)
                                        return store(read_address(value), address);
@@ -137,16 +166,18 @@ Failure read_vip_label(Bytes bytes, std::vector<VipLabel>& labels) {
                                        return read_text(value, name);
                                      if (number == vip_label_field::port)
                                        return store(read_port(value), port);
-                                     return store_enum(value, Protocol::udp, protocol);
+                                     if (number == vip_label_field::protocol)
+                                       return store_enum(value, Protocol::udp, protocol);
+                                     return read_vip_policy(number, value, policy);
                                    });
   if (failure) return failure;
   if (!port || (!address && name.empty())) return DecodeError::missing_field;
   if (address && !name.empty()) return DecodeError::bad_value;
   if (!address && !valid_id(name)) return DecodeError::bad_value;
   if (address) {
-    labels.push_back({*address, *port, protocol});
+    labels.push_back({*address, *port, protocol, policy});
   } else {
-    labels.push_back({VipName{std::move(name)}, *port, protocol});
+    labels.push_back({VipName{std::move(name)}, *port, protocol, policy});
   }
   return std::nullopt;
 }
@@ -233,12 +264,13 @@ Result<Agent, DecodeError> decode_agent(const RecordKey& key, Bytes bytes) {
   if (!valid_id(key.id)) return DecodeError::bad_key;
   const auto fields = open_record(bytes);
   if (!fields) return fields.error();
-  Agent agent{AgentId{key.id}, {}, {}, {}};
+  Agent agent{AgentId{key.id}, {}, {}, {}, {}};
   const auto failure =
-      read_fields(*fields, agent_field::port, bit(agent_field::address),
+      read_fields(*fields, agent_field::zone, bit(agent_field::address),
                   [&agent](std::uint64_t number, Bytes value) -> Failure {
                     if (number == agent_field::hostname) return read_text(value, agent.hostname);
                     if (number == agent_field::port) return store(read_port(value), agent.port);
+                    if (number == agent_field::zone) return read_text(value, agent.zone);
                     return append(read_address(value), agent.addresses, kMaxAddresses);
                   });
   if (failure) return *failure;

@@ -83,6 +83,15 @@ FieldWriter vip_label_fields(const VipLabel& label) {
   if (label.protocol != Protocol::tcp) {
     out.u8(vip_label_field::protocol, static_cast<std::uint8_t>(label.protocol));
   }
+  const VipPolicy& policy = label.policy;
+  if (policy.spread != VipPolicy::Spread::unset) {
+    out.u8(vip_label_field::spread, static_cast<std::uint8_t>(policy.spread));
+  }
+  if (policy.locality != VipPolicy::Locality::none) {
+    out.u8(vip_label_field::locality, static_cast<std::uint8_t>(policy.locality));
+  }
+  if (policy.affinity_seconds > 0) out.u64(vip_label_field::affinity, policy.affinity_seconds);
+  if (!policy.eject) out.u8(vip_label_field::no_ejection, 1);
   return out;
 }
 
@@ -136,6 +145,7 @@ Result<std::vector<std::byte>, DecodeError> encode(const Agent& agent) {
   out.limit(agent.addresses, kMaxAddresses);
   for (const IpAddress& address : agent.addresses) out.address(agent_field::address, address);
   if (agent.port) out.port(agent_field::port, *agent.port);
+  out.text(agent_field::zone, agent.zone);
   return std::move(out).finish();
 }
 

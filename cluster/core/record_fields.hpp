@@ -17,10 +17,10 @@ namespace port_field {
 enum : std::uint64_t { name = 1, protocol, number, not_discovery, container_port, endpoint, vip };
 }
 namespace vip_label_field {
-enum : std::uint64_t { address = 1, name, port, protocol };
+enum : std::uint64_t { address = 1, name, port, protocol, spread, locality, affinity, no_ejection };
 }
 namespace agent_field {
-enum : std::uint64_t { hostname = 1, address, port };
+enum : std::uint64_t { hostname = 1, address, port, zone };
 }
 namespace framework_field {
 enum : std::uint64_t { name = 1, hostname, endpoint };

@@ -44,6 +44,11 @@ bool put(FoundSlots& slots, std::uint32_t index, const Endpoint& backend) {
   return true;
 }
 
+Slots slots_of(const FoundSlots& found, const Service& desired) {
+  return desired.policy == Policy::source_hash ? stable_slots(desired.backends)
+                                               : fit_slots(found, desired.backends);
+}
+
 bool has(const FoundSlots& slots, std::uint32_t index) {
   return index < slots.size() && slots[index].has_value();
 }
@@ -52,14 +57,15 @@ bool has(const FoundSlots& slots, std::uint32_t index) {
 
 Plan plan(const Vip& vip, const Applied& applied, const std::optional<Service>& desired) {
   Plan plan;
-  const Slots wanted = desired ? fit_slots(applied.slots, desired->backends) : Slots{};
+  const Slots wanted = desired ? slots_of(applied.slots, *desired) : Slots{};
   const bool refuses = desired && wanted.empty();
   plan_slots(vip, applied.slots, wanted, plan);
   // Refuse first and stop balancing then, or the other way round: at no time does a connection
   // slip through to whoever has the address outside.
   if (refuses && !applied.refuses) plan.flip.emplace_back(PutRefusal{vip});
   if (!wanted.empty()) {
-    const Selector selector{desired->policy, static_cast<std::uint32_t>(wanted.size())};
+    const Selector selector{desired->policy, static_cast<std::uint32_t>(wanted.size()),
+                            desired->affinity_seconds};
     plan_selector(vip, applied, selector, plan);
   } else if (applied.selector) {
     plan.flip.emplace_back(DropSelector{vip});
@@ -75,7 +81,9 @@ std::optional<Service> without_loss(const Vip& vip, const Applied& applied,
     return desired;
   }
   if (!desired) {
-    desired = Service{.vip = vip, .policy = applied.selector->policy};
+    desired = Service{.vip = vip,
+                      .policy = applied.selector->policy,
+                      .affinity_seconds = applied.selector->affinity_seconds};
   }
   std::map<Endpoint, std::uint16_t> merged;
   for (const Backend& backend : desired->backends) merged[backend.endpoint] = backend.weight;

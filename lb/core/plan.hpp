@@ -12,10 +12,12 @@
 
 namespace muster::lb {
 
-/// Which rule picks the slot: the policy and the number of slots it picks from.
+/// Which rule picks the slot: the policy, the number of slots it picks from, and for how long a
+/// client keeps what it got.
 struct Selector {
   Policy policy = Policy::random;
   std::uint32_t size = 0;
+  std::uint32_t affinity_seconds = 0;  // one of kAffinitySeconds, or 0
   friend auto operator<=>(const Selector&, const Selector&) = default;
 };
 

@@ -107,6 +107,38 @@ std::vector<std::size_t> interleaved(const std::vector<std::uint32_t>& lacking) 
   return owners;
 }
 
+/// FNV-1a, then the finalizer of MurmurHash3: equal on every machine, and every bit counts.
+std::uint64_t hash_of(const Endpoint& endpoint) {
+  std::uint64_t hash = 0xCBF29CE484222325ULL;
+  const auto take = [&hash](std::uint8_t octet) { hash = (hash ^ octet) * 0x100000001B3ULL; };
+  for (const std::uint8_t octet : endpoint.address.octets()) take(octet);
+  take(static_cast<std::uint8_t>(endpoint.port.number() >> 8));
+  take(static_cast<std::uint8_t>(endpoint.port.number() & 0xFF));
+  hash = (hash ^ (hash >> 33)) * 0xFF51AFD7ED558CCDULL;
+  hash = (hash ^ (hash >> 33)) * 0xC4CEB9FE1A85EC53ULL;
+  return hash ^ (hash >> 33);
+}
+
+/// A backend's order of preference among `size` slots, a power of two: an odd stride meets all.
+class Preference {
+ public:
+  Preference(const Endpoint& endpoint, std::uint32_t size) : size_{size} {
+    const std::uint64_t hash = hash_of(endpoint);
+    next_ = static_cast<std::uint32_t>(hash % size);
+    stride_ = static_cast<std::uint32_t>((hash >> 32) % size) | 1U;
+  }
+  std::uint32_t next() {
+    const std::uint32_t slot = next_;
+    next_ = (next_ + stride_) % size_;
+    return slot;
+  }
+
+ private:
+  std::uint32_t size_;
+  std::uint32_t next_;
+  std::uint32_t stride_;
+};
+
 constexpr std::size_t kNobody = static_cast<std::size_t>(-1);
 
 std::size_t owner_of(const Shares& shares, const std::optional<Endpoint>& slot) {
@@ -160,6 +192,27 @@ Slots fit_slots(const FoundSlots& previous, std::span<const Backend> backends) {
     }
     slots.push_back(shares.endpoints[owner]);
   }
+  return slots;
+}
+
+Slots stable_slots(std::span<const Backend> backends) {
+  const Shares shares = shares_of(backends);
+  const std::size_t count = shares.endpoints.size();
+  if (count <= 1) return Slots(shares.endpoints);
+  const std::uint32_t size = std::max(slot_count(shares), kLeastStableSlots);
+  std::vector<Preference> preferences;
+  preferences.reserve(count);
+  for (const Endpoint& endpoint : shares.endpoints) preferences.emplace_back(endpoint, size);
+  std::vector<std::size_t> owners(size, kNobody);
+  for (const std::size_t owner :
+       interleaved(quotas(shares, size, std::vector<std::uint32_t>(count)))) {
+    std::uint32_t slot = preferences[owner].next();
+    while (owners[slot] != kNobody) slot = preferences[owner].next();
+    owners[slot] = owner;
+  }
+  Slots slots;
+  slots.reserve(size);
+  for (const std::size_t owner : owners) slots.push_back(shares.endpoints[owner]);
   return slots;
 }
 

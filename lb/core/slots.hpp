@@ -36,8 +36,17 @@ std::uint32_t slot_count(std::span<const Backend> backends);
 /// Up to 64 slots shares are exact. Above, a backend has its share rounded down or up, and never
 /// less than one slot. If `previous` already fits it comes back as it is. A new table is
 /// interleaved, so that round robin spreads a weighted backend evenly. Deterministic.
-/// The order of slots means nothing to random and round robin; a hash policy would put its own
-/// fill beside this one and share everything else.
+/// The order of slots means nothing to random and round robin; for hash policies see
+/// stable_slots().
 Slots fit_slots(const FoundSlots& previous, std::span<const Backend> backends);
+
+/// So many slots at least a hash policy with more than one backend has: the table keeps its size,
+/// and clients their slots, while backends come and go.
+inline constexpr std::uint32_t kLeastStableSlots = 512;
+
+/// A table that follows from `backends` alone, so that all nodes have the same one, and in which
+/// few slots change hands when a backend comes or goes (Maglev, NSDI 2016 §3.4): each backend in
+/// turn takes the next free slot of an order of its own. Shares as with fit_slots().
+Slots stable_slots(std::span<const Backend> backends);
 
 }  // namespace muster::lb

@@ -31,7 +31,21 @@ Endpoint local_endpoint(const Task& task, const TaskPort& port, const Endpoint& 
 }  // namespace
 
 std::string_view to_string(Policy policy) noexcept {
-  return policy == Policy::random ? "random" : "round_robin";
+  switch (policy) {
+    case Policy::random:
+      return "random";
+    case Policy::round_robin:
+      return "round_robin";
+    case Policy::source_hash:
+      return "source_hash";
+  }
+  return "unknown";
+}
+
+std::uint32_t affinity_step(std::uint32_t seconds) noexcept {
+  if (seconds == 0) return 0;
+  const auto step = std::lower_bound(kAffinitySeconds.begin(), kAffinitySeconds.end(), seconds);
+  return step == kAffinitySeconds.end() ? kAffinitySeconds.back() : *step;
 }
 
 void VipTable::set_node(std::vector<IpAddress> addresses) {
@@ -49,8 +63,12 @@ VipTable::Contributions VipTable::contributions_of(const Task& task) const {
   const std::optional<std::uint16_t> weight = backend_weight(task);
   const bool local = is_local(task);
   for (const TaskPort& port : task.ports) {
-    for (const VipLabel& label : port.vips) {
+    for (VipLabel label : port.vips) {
+      const VipPolicy policy = std::exchange(label.policy, {});
       Contribution& contribution = found[label];
+      contribution.policy = policy;
+      contribution.zone = task.agent_zone;
+      contribution.local = local;
       contribution.host_down = task.host_down;
       if (!weight) continue;
       for (const Endpoint& declared : port.endpoints) {
@@ -201,49 +219,115 @@ void VipTable::relabel(const VipName& name, std::set<Vip>& touched, Update updat
 
 std::vector<Vip> VipTable::apply(const ClusterDelta& delta) {
   std::set<Vip> touched;
+  for (const auto& change : delta.agents) apply_agent(change, touched);
   for (const auto& change : delta.vips) apply_allocation(change, touched);
   for (const auto& change : delta.former_vips) apply_former(change, touched);
   for (const auto& change : delta.tasks) apply_task(change, touched);
   return {touched.begin(), touched.end()};
 }
 
-std::optional<Service> VipTable::desired(const Vip& vip) const {
-  const auto owned = owners_.find(vip);
-  if (owned == owners_.end()) return std::nullopt;
-  const VipLabel& label = owned->second.begin()->second;
-  Service service{.vip = vip, .policy = policy_};
-  service.name = name_of(vip);
+/// Whoever is on an agent that is this node's tells this node's zone.
+void VipTable::apply_agent(const Change<Agent>& change, std::set<Vip>& touched) {
+  const bool ours =
+      change.after &&
+      std::any_of(change.after->addresses.begin(), change.after->addresses.end(),
+                  [this](const IpAddress& address) { return node_.contains(address); });
+  const bool was_ours = change.before && change.before->id == node_agent_;
+  if (!ours && !was_ours) return;
+  node_agent_ = ours ? change.after->id : AgentId{};
+  std::string zone = ours ? change.after->zone : std::string{};
+  if (zone == node_zone_) return;
+  node_zone_ = std::move(zone);
+  for (const auto& [vip, owners] : owners_) {
+    if (policy_of(tasks_of(vip)).locality != VipPolicy::Locality::none) touched.insert(vip);
+  }
+}
 
-  std::map<Endpoint, std::uint16_t> merged;
-  std::set<IpAddress> hairpin;
-  const auto declared = declared_.find(label);
+Distance VipTable::distance_of(const Contribution& contribution) const {
+  if (contribution.local) return Distance::node;
+  const bool same = !node_zone_.empty() && contribution.zone == node_zone_;
+  return same ? Distance::zone : Distance::far;
+}
+
+/// What most of its tasks say; of equally many the lesser, so that all nodes agree.
+VipPolicy VipTable::policy_of(const ByTask& tasks) {
+  std::map<VipPolicy, std::size_t> votes;
+  for (const auto& [task, contribution] : tasks) ++votes[contribution.policy];
+  const auto most = std::max_element(
+      votes.begin(), votes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == votes.end() ? VipPolicy{} : most->first;
+}
+
+const VipTable::ByTask& VipTable::tasks_of(const Vip& vip) const {
+  const auto declared = declared_.find(owners_.at(vip).begin()->second);
   MUSTER_ASSERT(declared != declared_.end());
+  return declared->second;
+}
+
+Candidates VipTable::candidates_of(const Vip& vip, const ByTask& tasks) const {
   const Family family = vip.endpoint.address.family();
-  const auto take = [&](bool host_down) {
-    for (const auto& [task, contribution] : declared->second) {
-      if (contribution.host_down != host_down) continue;
-      for (const Backend& backend : contribution.backends) {
-        if (backend.endpoint.address.family() != family || backend.endpoint == vip.endpoint) {
-          continue;
-        }
-        if (merged.size() >= kMaxBackends && !merged.contains(backend.endpoint)) continue;
-        std::uint16_t& weight = merged[backend.endpoint];
-        weight = std::max(weight, backend.weight);
-      }
-      for (const IpAddress& address : contribution.hairpin) {
-        if (address.family() == family) hairpin.insert(address);
-      }
+  Candidates merged;
+  for (const auto& [task, contribution] : tasks) {
+    for (const Backend& backend : contribution.backends) {
+      if (backend.endpoint.address.family() != family || backend.endpoint == vip.endpoint) continue;
+      if (merged.size() >= kMaxBackends && !merged.contains(backend.endpoint)) continue;
+      const Candidate one{backend.weight, distance_of(contribution), contribution.host_down};
+      const auto [entry, fresh] = merged.try_emplace(backend.endpoint, one);
+      // Of two tasks at one endpoint the one that is better off speaks.
+      const auto worth = [](const Candidate& c) {
+        return std::pair{c.host_down ? 0 : 1, c.weight};
+      };
+      if (!fresh && worth(entry->second) < worth(one)) entry->second = one;
     }
-  };
-  take(false);
-  // If every backend looks dead, it is more likely the look that is wrong: all stay.
-  const bool usable = std::any_of(merged.begin(), merged.end(),
-                                  [](const auto& backend) { return backend.second > 0; });
-  if (!usable) take(true);
-  service.backends.reserve(merged.size());
-  for (const auto& [endpoint, weight] : merged) service.backends.push_back({endpoint, weight});
+  }
+  return merged;
+}
+
+Policy VipTable::spread_of(const VipPolicy& policy) const {
+  switch (policy.spread) {
+    case VipPolicy::Spread::unset:
+      return policy_;
+    case VipPolicy::Spread::random:
+      return Policy::random;
+    case VipPolicy::Spread::round_robin:
+      return Policy::round_robin;
+    case VipPolicy::Spread::source_hash:
+      return Policy::source_hash;
+  }
+  return policy_;
+}
+
+std::optional<Service> VipTable::desired(const Vip& vip) const {
+  if (!owners_.contains(vip)) return std::nullopt;
+  const ByTask& tasks = tasks_of(vip);
+  const VipPolicy policy = policy_of(tasks);
+  Service service{.vip = vip,
+                  .name = name_of(vip),
+                  .policy = spread_of(policy),
+                  .affinity_seconds = affinity_step(policy.affinity_seconds)};
+  const bool ejects = policy.eject && vip.protocol == Protocol::tcp;
+  service.backends = select(candidates_of(vip, tasks), policy.locality,
+                            ejects ? outliers_.resting(vip) : std::map<Endpoint, TimePoint>{});
+  std::set<IpAddress> hairpin;
+  for (const auto& [task, contribution] : tasks) {
+    for (const IpAddress& address : contribution.hairpin) {
+      if (address.family() == vip.endpoint.address.family()) hairpin.insert(address);
+    }
+  }
   service.hairpin.assign(hairpin.begin(), hairpin.end());
   return service;
+}
+
+bool VipTable::failed(const Vip& vip, const Endpoint& backend, TimePoint now) {
+  if (vip.protocol != Protocol::tcp || !owners_.contains(vip)) return false;
+  const ByTask& tasks = tasks_of(vip);
+  if (!policy_of(tasks).eject) return false;
+  std::vector<Endpoint> usable;
+  for (const auto& [endpoint, candidate] : candidates_of(vip, tasks)) {
+    if (candidate.weight > 0 && !candidate.host_down) usable.push_back(endpoint);
+  }
+  if (!std::binary_search(usable.begin(), usable.end(), backend)) return false;
+  return outliers_.failed(vip, backend, usable, now);
 }
 
 std::string VipTable::name_of(const Vip& vip) const {

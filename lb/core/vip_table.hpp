@@ -12,6 +12,8 @@
 #include "base/cluster_delta.hpp"
 #include "base/observation.hpp"
 #include "base/task.hpp"
+#include "lb/core/outliers.hpp"
+#include "lb/core/select.hpp"
 #include "lb/core/service.hpp"
 
 namespace muster::lb {
@@ -35,11 +37,18 @@ class VipTable {
 
   /// The addresses of this node. A task whose agent has one of them runs here: it is served at
   /// its container's own address where there is one, and needs care when it dials itself.
-  /// Call before the first apply().
+  /// Call before the first apply(). The node's zone is that of the agent with such an address.
   void set_node(std::vector<IpAddress> addresses);
 
   /// Takes in what changed; returns the Vips whose Service may differ now, sorted.
   std::vector<Vip> apply(const ClusterDelta& delta);
+
+  /// A tcp connection through `vip` to `backend` was left unanswered; true if the Service may
+  /// differ now. Vips whose policy is not to eject, and backends that are not theirs, do not count.
+  bool failed(const Vip& vip, const Endpoint& backend, TimePoint now);
+  /// Backends whose rest is over by `now` take part again; returns their Vips.
+  std::vector<Vip> advance(TimePoint now) { return outliers_.advance(now); }
+  const Outliers& outliers() const noexcept { return outliers_; }
 
   /// What `vip` should be; none: nobody declares it.
   std::optional<Service> desired(const Vip& vip) const;
@@ -56,13 +65,23 @@ class VipTable {
   struct Contribution {
     std::vector<Backend> backends;
     std::vector<IpAddress> hairpin;
+    VipPolicy policy;
+    std::string zone;  // of the agent
+    bool local = false;
     bool host_down = false;
     friend auto operator<=>(const Contribution&, const Contribution&) = default;
   };
   using Contributions = std::map<VipLabel, Contribution>;
+  using ByTask = std::map<TaskKey, Contribution>;
 
   Contributions contributions_of(const Task& task) const;
   bool is_local(const Task& task) const;
+  Candidates candidates_of(const Vip& vip, const ByTask& tasks) const;
+  Distance distance_of(const Contribution& contribution) const;
+  static VipPolicy policy_of(const ByTask& tasks);
+  const ByTask& tasks_of(const Vip& vip) const;
+  Policy spread_of(const VipPolicy& policy) const;
+  void apply_agent(const Change<Agent>& change, std::set<Vip>& touched);
   void apply_task(const Change<Task>& change, std::set<Vip>& touched);
   void apply_allocation(const Change<VipAllocation>& change, std::set<Vip>& touched);
   void apply_former(const Change<FormerVip>& change, std::set<Vip>& touched);
@@ -76,11 +95,15 @@ class VipTable {
 
   Policy policy_;
   std::set<IpAddress> node_;
+  AgentId node_agent_;
+  std::string node_zone_;
   std::map<VipName, VipAllocation> allocations_;
   std::map<VipName, std::vector<IpAddress>> former_;
   std::map<TaskKey, Contributions> tasks_;
-  /// Never holds an empty inner map. Labels of one name are neighbours.
-  std::map<VipLabel, std::map<TaskKey, Contribution>> declared_;
+  /// Without their policies: those are no part of what names a Vip. Never holds an empty inner map.
+  /// Labels of one name are neighbours.
+  std::map<VipLabel, ByTask> declared_;
+  Outliers outliers_;
   /// Vip -> the declarations that resolve to it; never an empty set. First those whose address
   /// it is (false), then those whose it was.
   std::map<Vip, std::set<std::pair<bool, VipLabel>>> owners_;

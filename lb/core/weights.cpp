@@ -16,14 +16,15 @@ Weights weights_of(const Applied& applied) {
   return weights;
 }
 
-Applied applied_of(const Weights& weights, Policy policy) {
+Applied applied_of(const Weights& weights, Policy policy, std::uint32_t affinity_seconds) {
   Applied applied;
   for (const auto& [endpoint, weight] : weights) {
     const std::size_t room = kMaxSlots - applied.slots.size();
     applied.slots.insert(applied.slots.end(), std::min<std::size_t>(weight, room), endpoint);
   }
   if (!applied.slots.empty()) {
-    applied.selector = Selector{policy, static_cast<std::uint32_t>(applied.slots.size())};
+    applied.selector =
+        Selector{policy, static_cast<std::uint32_t>(applied.slots.size()), affinity_seconds};
   }
   return applied;
 }

@@ -18,7 +18,7 @@ Weights weights_of(const Applied& applied);
 
 /// What a kernel that holds these weights has applied; those of 0 have no slot. Weights that we
 /// cannot have set are cut so that there are at most kMaxSlots slots.
-Applied applied_of(const Weights& weights, Policy policy);
+Applied applied_of(const Weights& weights, Policy policy, std::uint32_t affinity_seconds = 0);
 
 /// Whether two records mean the same, in whatever order their slots are.
 bool same_shares(const Applied& left, const Applied& right);

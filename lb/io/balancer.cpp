@@ -16,11 +16,9 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <prometheus/counter.h>
-#include <prometheus/gauge.h>
-#include <prometheus/histogram.h>
 
 #include "base/io/log_once.hpp"
+#include "lb/io/balancer_metrics.hpp"
 #include "lb/io/connections.hpp"
 #include "lb/io/driver_choice.hpp"
 #include "lb/io/limits.hpp"
@@ -46,59 +44,15 @@ constexpr Duration kForeignPause{1000};
 /// How often the counters are read for somebody who looks at them.
 constexpr Duration kCounterAge{10'000};
 
-struct Metrics {
-  explicit Metrics(prometheus::Registry& registry)
-      : vips{gauge(registry, "muster_lb_vips", "VIPs in the kernel")},
-        backends{gauge(registry, "muster_lb_backends", "Backends in the kernel, over all VIPs")},
-        quarantined{
-            gauge(registry, "muster_lb_quarantined_vips", "VIPs the kernel refuses one by one")},
-        healthy{gauge(registry, "muster_lb_healthy",
-                      "1 if the kernel is known to hold what it should")},
-        programming{
-            prometheus::BuildHistogram()
-                .Name("muster_lb_programming_seconds")
-                .Help("Time to bring a change into the kernel")
-                .Register(registry)
-                .Add({}, prometheus::Histogram::BucketBoundaries{0.0001, 0.0003, 0.001, 0.003, 0.01,
-                                                                 0.03, 0.1, 0.3, 1})},
-        changes{
-            counter(registry, "muster_lb_applied_changes_total", "VIPs brought to a new state")},
-        errors{prometheus::BuildCounter()
-                   .Name("muster_lb_errors_total")
-                   .Help("What the kernel refused or the input lacked, by kind")
-                   .Register(registry)},
-        reconciles{counter(registry, "muster_lb_reconciles_total",
-                           "Comparisons of the record with the kernel")},
-        repairs{counter(registry, "muster_lb_reconcile_repairs_total",
-                        "VIPs and routes found to be other than recorded")},
-        foreign{counter(registry, "muster_lb_foreign_changes_total",
-                        "Times somebody else changed what is ours")},
-        flushed{
-            counter(registry, "muster_lb_udp_flows_flushed_total", "Stale udp flows forgotten")} {}
-
-  static prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name,
-                                  const char* help) {
-    return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
-  }
-  static prometheus::Counter& counter(prometheus::Registry& registry, const char* name,
-                                      const char* help) {
-    return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
-  }
-  void error(const std::string& kind, double count = 1) {
-    errors.Add({{"kind", kind}}).Increment(count);
-  }
-
-  prometheus::Gauge& vips;
-  prometheus::Gauge& backends;
-  prometheus::Gauge& quarantined;
-  prometheus::Gauge& healthy;
-  prometheus::Histogram& programming;
-  prometheus::Counter& changes;
-  prometheus::Family<prometheus::Counter>& errors;
-  prometheus::Counter& reconciles;
-  prometheus::Counter& repairs;
-  prometheus::Counter& foreign;
-  prometheus::Counter& flushed;
+/// Whose old flows and remembered clients are to be looked through.
+struct Stale {
+  UdpKeep udp;
+  UdpKeep clients;
+  bool empty() const noexcept { return udp.empty() && clients.empty(); }
+};
+struct Flushed {
+  Result<std::size_t> udp = std::size_t{0};
+  Result<std::size_t> clients = std::size_t{0};
 };
 
 /// What a read on the worker brings back.
@@ -113,8 +67,11 @@ ClusterDelta slice_of(const ClusterDelta& delta, std::size_t from) {
   const std::size_t to = std::min(delta.tasks.size(), from + kSliceChanges);
   slice.tasks.assign(delta.tasks.begin() + static_cast<std::ptrdiff_t>(from),
                      delta.tasks.begin() + static_cast<std::ptrdiff_t>(to));
-  if (from == 0) slice.vips = delta.vips;
-  if (from == 0) slice.former_vips = delta.former_vips;
+  if (from == 0) {
+    slice.agents = delta.agents;
+    slice.vips = delta.vips;
+    slice.former_vips = delta.former_vips;
+  }
   // Complete only with its last part: until then there is no telling what to prune.
   slice.complete = delta.complete && to == delta.tasks.size();
   return slice;
@@ -151,7 +108,8 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   void settle();
   void failed(const std::string& kind);
   void read_later();
-  void flush_udp();
+  void flush();
+  void flushed(const Flushed& result);
   void publish_routes();
   void retire_others();
   void start_read(bool exclusive);
@@ -159,13 +117,14 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   void publish_counts(std::shared_ptr<const ConnectionTotals> totals);
   void export_state();
   asio::awaitable<void> watch();
+  asio::awaitable<void> watch_unanswered();
   asio::awaitable<void> tick();
   void on_tick();
 
   asio::any_io_executor control_;
   std::unique_ptr<Driver> driver_;
   BalancerOptions options_;
-  Metrics metrics_;
+  BalancerMetrics metrics_;
   LimitWatch limits_;
   Programmer programmer_;
   Capabilities capabilities_;
@@ -195,7 +154,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
 
   std::shared_ptr<const ConnectionTotals> totals_;
   std::shared_ptr<ConnectionMetrics> connections_ = std::make_shared<ConnectionMetrics>();
-  UdpKeep udp_pending_;
+  Stale pending_;
   bool flushing_ = false;
   ConnectionCounter counter_;    // the worker's
   asio::thread_pool worker_{1};  // last: joins before what its work uses is gone
@@ -229,6 +188,9 @@ Result<void> Balancer::Impl::start() {
   }
   if (!capabilities_.syn_failover) {
     log_.warn("lb: no SYN failover: " + capabilities_.syn_failover_missing);
+  }
+  if (!capabilities_.ejection_missing.empty()) {
+    log_.warn("lb: backends that do not answer are not noticed: " + capabilities_.ejection_missing);
   }
   sources_ = driver_->find_sources();
   if (options_.node_v4) sources_.v4 = options_.node_v4;
@@ -337,9 +299,13 @@ void Balancer::Impl::settle() {
   }
   if (!routes_published_) publish_routes();
   if (!retired_once_) retire_others();
-  UdpKeep changed = programmer_.take_udp_changes();
-  for (auto& [vip, backends] : changed) udp_pending_.insert_or_assign(vip, std::move(backends));
-  flush_udp();
+  for (auto& [vip, backends] : programmer_.take_udp_changes()) {
+    pending_.udp.insert_or_assign(vip, std::move(backends));
+  }
+  for (auto& [vip, backends] : programmer_.take_affinity_changes()) {
+    pending_.clients.insert_or_assign(vip, std::move(backends));
+  }
+  flush();
 }
 
 void Balancer::Impl::failed(const std::string& kind) {
@@ -390,25 +356,32 @@ void Balancer::Impl::retire_others() {
   });
 }
 
-void Balancer::Impl::flush_udp() {
-  if (flushing_ || udp_pending_.empty()) return;
+void Balancer::Impl::flush() {
+  if (flushing_ || pending_.empty()) return;
   flushing_ = true;
-  auto keep = std::make_shared<UdpKeep>(std::exchange(udp_pending_, {}));
-  asio::post(worker_, [this, weak = weak_from_this(), control = control_, keep] {
-    const auto flushed = driver_->flush_udp(*keep);
-    asio::post(control, [weak, flushed, keep] {
-      const auto self = weak.lock();
-      if (!self) return;
-      self->flushing_ = false;
-      if (flushed) {
-        self->metrics_.flushed.Increment(static_cast<double>(*flushed));
-      } else {
-        self->metrics_.error("conntrack");
-        self->log_.warn("lb: stale udp flows could not be forgotten: " + flushed.error().message());
-      }
-      self->flush_udp();
+  auto stale = std::make_shared<Stale>(std::exchange(pending_, {}));
+  asio::post(worker_, [this, weak = weak_from_this(), control = control_, stale] {
+    Flushed flushed;
+    if (!stale->udp.empty()) flushed.udp = driver_->flush_udp(stale->udp);
+    if (!stale->clients.empty()) flushed.clients = driver_->forget_clients(stale->clients);
+    asio::post(control, [weak, flushed, stale] {
+      if (const auto self = weak.lock()) self->flushed(flushed);
     });
   });
+}
+
+void Balancer::Impl::flushed(const Flushed& result) {
+  flushing_ = false;
+  for (const auto& [count, counter] :
+       {std::pair{&result.udp, &metrics_.flushed}, std::pair{&result.clients, &metrics_.clients}}) {
+    if (*count) {
+      counter->Increment(static_cast<double>(**count));
+    } else {
+      metrics_.error("conntrack");
+      log_.warn("lb: stale flows could not be forgotten: " + count->error().message());
+    }
+  }
+  flush();
 }
 
 void Balancer::Impl::start_read(bool exclusive) {
@@ -481,6 +454,7 @@ void Balancer::Impl::export_state() {
   metrics_.backends.Set(static_cast<double>(programmer_.applied_backends()));
   metrics_.quarantined.Set(static_cast<double>(programmer_.quarantined()));
   metrics_.healthy.Set(status().healthy ? 1 : 0);
+  metrics_.ejected.Set(static_cast<double>(programmer_.table().outliers().resting()));
 }
 
 asio::awaitable<void> Balancer::Impl::watch() {
@@ -500,8 +474,29 @@ asio::awaitable<void> Balancer::Impl::watch() {
   }
 }
 
+asio::awaitable<void> Balancer::Impl::watch_unanswered() {
+  asio::posix::stream_descriptor descriptor{control_, ::dup(driver_->unanswered_fd())};
+  for (;;) {
+    co_await descriptor.async_wait(asio::posix::stream_descriptor::wait_read, asio::use_awaitable);
+    const TimePoint now = Clock::now();
+    bool changed = false;
+    for (const Unanswered& connection : driver_->take_unanswered()) {
+      metrics_.unanswered.Increment();
+      if (!programmer_.note(connection, now)) continue;
+      changed = true;
+      metrics_.ejections.Increment();
+      spdlog::info("lb: {} does not answer; {} goes without it for a while",
+                   to_string(connection.backend), to_string(connection.vip));
+    }
+    if (!changed) continue;
+    work(now);
+    wake_.cancel();  // for the end of its rest
+  }
+}
+
 void Balancer::Impl::on_tick() {
   const TimePoint now = Clock::now();
+  if (programmer_.advance(now)) work(now);
   if (reading_) return;
   if (read_wanted_ && now >= not_before_) {
     start_read(true);
@@ -517,8 +512,10 @@ void Balancer::Impl::on_tick() {
 asio::awaitable<void> Balancer::Impl::tick() {
   for (;;) {
     on_tick();
-    TimePoint next = last_reconcile_ + std::min(options_.reconcile_interval, kCounterAge);
-    next = std::max(next, Clock::now() + kFirstBackoff);
+    TimePoint next = last_reconcile_ + options_.reconcile_interval;
+    if (counters_wanted_) next = std::min<TimePoint>(next, last_reconcile_ + kCounterAge);
+    if (const auto rested = programmer_.table().outliers().next()) next = std::min(next, *rested);
+    next = std::max<TimePoint>(next, Clock::now() + kFirstBackoff);
     if (read_wanted_ && !reading_) next = std::min(next, std::max(not_before_, Clock::now()));
     wake_.expires_at(next);
     boost::system::error_code woken;  // or cancelled, which the next co_await notices
@@ -527,21 +524,21 @@ asio::awaitable<void> Balancer::Impl::tick() {
 }
 
 asio::awaitable<void> Balancer::Impl::run() {
-  if (driver_->monitor_fd() < 0) {
-    co_await tick();
-    co_return;
+  using Operation = decltype(asio::co_spawn(control_, tick(), asio::deferred));
+  std::vector<Operation> all;
+  all.push_back(asio::co_spawn(control_, tick(), asio::deferred));
+  if (driver_->monitor_fd() >= 0) all.push_back(asio::co_spawn(control_, watch(), asio::deferred));
+  if (driver_->unanswered_fd() >= 0) {
+    all.push_back(asio::co_spawn(control_, watch_unanswered(), asio::deferred));
   }
-  auto [order, watched, ticked] =
-      co_await asio::experimental::make_parallel_group(
-          asio::co_spawn(control_, watch(), asio::deferred),
-          asio::co_spawn(control_, tick(), asio::deferred))
+  const auto [order, ended] =
+      co_await asio::experimental::make_parallel_group(std::move(all))
           .async_wait(asio::experimental::wait_for_one{}, asio::use_awaitable);
-  if (watched && order[0] == 0) std::rethrow_exception(watched);
-  if (ticked) std::rethrow_exception(ticked);
+  if (ended[order[0]]) std::rethrow_exception(ended[order[0]]);
 }
 
 std::vector<Balancer::VipStatus> Balancer::Impl::vips() {
-  counters_wanted_ = true;
+  if (!std::exchange(counters_wanted_, true)) wake_.cancel();
   std::vector<VipStatus> all;
   for (const Vip& vip : programmer_.table().vips()) {
     const auto service = programmer_.table().desired(vip);
@@ -551,11 +548,13 @@ std::vector<Balancer::VipStatus> Balancer::Impl::vips() {
                     .quarantined = programmer_.is_quarantined(vip)};
     const auto counts = totals_ ? totals_->find(vip) : ConnectionTotals::const_iterator{};
     const bool counted = totals_ && counts != totals_->end();
+    const auto resting = programmer_.table().outliers().resting(vip);
     for (const Backend& backend : service->backends) {
       const auto count =
           counted ? counts->second.find(backend.endpoint) : decltype(counts->second.end()){};
       const bool known = counted && count != counts->second.end();
-      entry.backends.push_back({backend.endpoint, backend.weight, known ? count->second : 0});
+      entry.backends.push_back({backend.endpoint, backend.weight, known ? count->second : 0,
+                                resting.contains(backend.endpoint)});
     }
     all.push_back(std::move(entry));
   }

@@ -67,6 +67,41 @@ void ConnectionMetrics::publish(std::shared_ptr<const ConnectionTotals> totals,
   names_.swap(names);
 }
 
+namespace {
+
+prometheus::MetricFamily counters(const char* name, const char* help) {
+  prometheus::MetricFamily family;
+  family.name = name;
+  family.help = help;
+  family.type = prometheus::MetricType::Counter;
+  return family;
+}
+
+/// One series more, or, if there are `most`, so much more of the rest.
+struct Series {
+  prometheus::MetricFamily& family;
+  std::size_t most;
+  std::uint64_t rest = 0;
+
+  void add(std::vector<prometheus::ClientMetric::Label> labels, std::uint64_t count) {
+    if (family.metric.size() >= most) {
+      rest += count;
+      return;
+    }
+    prometheus::ClientMetric metric;
+    metric.label = std::move(labels);
+    metric.counter.value = static_cast<double>(count);
+    family.metric.push_back(std::move(metric));
+  }
+  void finish(std::vector<prometheus::ClientMetric::Label> labels) {
+    if (rest == 0) return;
+    ++most;
+    add(std::move(labels), std::exchange(rest, 0));
+  }
+};
+
+}  // namespace
+
 std::vector<prometheus::MetricFamily> ConnectionMetrics::Collect() const {
   std::shared_ptr<const ConnectionTotals> totals;
   std::shared_ptr<const std::map<Vip, std::string>> names;
@@ -75,33 +110,28 @@ std::vector<prometheus::MetricFamily> ConnectionMetrics::Collect() const {
     totals = totals_;
     names = names_;
   }
-  prometheus::MetricFamily family;
-  family.name = "muster_lb_vip_connections_total";
-  family.help = "New connections through a VIP from this node, as last read from the kernel";
-  family.type = prometheus::MetricType::Counter;
-  if (!totals) return {family};
-  std::uint64_t rest = 0;
+  std::vector<prometheus::MetricFamily> both{
+      counters("muster_lb_vip_connections_total",
+               "New connections through a VIP from this node, as last read from the kernel"),
+      counters("muster_lb_backend_connections_total",
+               "The same to each backend of a VIP, while it is one")};
+  if (!totals) return both;
+  Series by_vip{both[0], kMaxSeries};
+  Series by_backend{both[1], kMaxBackendSeries};
   for (const auto& [vip, backends] : *totals) {
+    const std::string text = to_string(vip);
+    const auto known = names ? names->find(vip) : std::map<Vip, std::string>::const_iterator{};
+    const std::string name = names && known != names->end() ? known->second : std::string{};
     std::uint64_t sum = 0;
-    for (const auto& [backend, count] : backends) sum += count;
-    if (family.metric.size() >= kMaxSeries) {
-      rest += sum;
-      continue;
+    for (const auto& [backend, count] : backends) {
+      sum += count;
+      by_backend.add({{"vip", text}, {"name", name}, {"backend", to_string(backend)}}, count);
     }
-    prometheus::ClientMetric metric;
-    const auto name = names ? names->find(vip) : std::map<Vip, std::string>::const_iterator{};
-    const bool named = names && name != names->end();
-    metric.label = {{"vip", to_string(vip)}, {"name", named ? name->second : std::string{}}};
-    metric.counter.value = static_cast<double>(sum);
-    family.metric.push_back(std::move(metric));
+    by_vip.add({{"vip", text}, {"name", name}}, sum);
   }
-  if (rest > 0) {
-    prometheus::ClientMetric metric;
-    metric.label = {{"vip", "other"}, {"name", ""}};
-    metric.counter.value = static_cast<double>(rest);
-    family.metric.push_back(std::move(metric));
-  }
-  return {family};
+  by_vip.finish({{"vip", "other"}, {"name", ""}});
+  by_backend.finish({{"vip", "other"}, {"name", ""}, {"backend", "other"}});
+  return both;
 }
 
 }  // namespace muster::lb

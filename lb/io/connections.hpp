@@ -33,11 +33,12 @@ class ConnectionCounter {
   ConnectionTotals totals_;
 };
 
-/// Shows the totals at scrape time, on any thread: one series for each Vip, and one for all that
-/// are beyond kMaxSeries.
+/// Shows the totals at scrape time, on any thread: one series for each Vip and for each backend of
+/// one, and one of either kind for all that are beyond the limits.
 class ConnectionMetrics final : public prometheus::Collectable {
  public:
   static constexpr std::size_t kMaxSeries = 2000;
+  static constexpr std::size_t kMaxBackendSeries = 10'000;
 
   void publish(std::shared_ptr<const ConnectionTotals> totals,
                std::shared_ptr<const std::map<Vip, std::string>> names);

@@ -36,36 +36,15 @@ void begin(netlink::Writer& out, netlink::Socket& socket, std::uint16_t message,
             static_cast<std::uint16_t>(NLM_F_REQUEST | flags), socket.next_sequence(), header);
 }
 
-/// One end of a flow: an address and a port out of a tuple.
-std::optional<Endpoint> end_of(netlink::Bytes tuple, Family family, bool source) {
-  const netlink::Bytes ip = netlink::find(tuple, CTA_TUPLE_IP).value;
-  const netlink::Bytes proto = netlink::find(tuple, CTA_TUPLE_PROTO).value;
-  if (netlink::find(proto, CTA_PROTO_NUM).u8() != std::uint8_t{IPPROTO_UDP}) return std::nullopt;
-  const auto port = Port::from(
-      netlink::find(proto, source ? CTA_PROTO_SRC_PORT : CTA_PROTO_DST_PORT).u16_be().value_or(0));
-  if (!port) return std::nullopt;
-  if (family == Family::v4) {
-    const netlink::Bytes octets = netlink::find(ip, source ? CTA_IP_V4_SRC : CTA_IP_V4_DST).value;
-    IpAddress::V4 v4{};
-    if (octets.size() != v4.size()) return std::nullopt;
-    std::copy(octets.begin(), octets.end(), v4.begin());
-    return Endpoint{IpAddress{v4}, *port};
-  }
-  const netlink::Bytes octets = netlink::find(ip, source ? CTA_IP_V6_SRC : CTA_IP_V6_DST).value;
-  IpAddress::V6 v6{};
-  if (octets.size() != v6.size()) return std::nullopt;
-  std::copy(octets.begin(), octets.end(), v6.begin());
-  return Endpoint{IpAddress{v6}, *port};
-}
-
 std::optional<Flow> stale(const netlink::Message& message, Family family, const UdpKeep& keep) {
   const netlink::Bytes attributes = message.attributes(sizeof(nfgenmsg));
   const netlink::Bytes original = netlink::find(attributes, CTA_TUPLE_ORIG).value;
-  const auto dialled = end_of(original, family, false);
+  const auto dialled = flow_end(original, family, IPPROTO_UDP, FlowEnd::destination);
   if (!dialled) return std::nullopt;
   const auto vip = keep.find({Protocol::udp, *dialled});
   if (vip == keep.end()) return std::nullopt;
-  const auto backend = end_of(netlink::find(attributes, CTA_TUPLE_REPLY).value, family, true);
+  const auto backend = flow_end(netlink::find(attributes, CTA_TUPLE_REPLY).value, family,
+                                IPPROTO_UDP, FlowEnd::source);
   if (backend && vip->second.contains(*backend)) return std::nullopt;
   return Flow{.original = {original.begin(), original.end()},
               .id = netlink::find(attributes, CTA_ID).u32().value_or(0),
@@ -107,6 +86,29 @@ Result<void> forget(netlink::Socket& socket, Family family, const Flow& flow) {
 }
 
 }  // namespace
+
+std::optional<Endpoint> flow_end(netlink::Bytes tuple, Family family, std::uint8_t protocol,
+                                 FlowEnd which) {
+  const bool source = which == FlowEnd::source;
+  const netlink::Bytes ip = netlink::find(tuple, CTA_TUPLE_IP).value;
+  const netlink::Bytes proto = netlink::find(tuple, CTA_TUPLE_PROTO).value;
+  if (netlink::find(proto, CTA_PROTO_NUM).u8() != protocol) return std::nullopt;
+  const auto port = Port::from(
+      netlink::find(proto, source ? CTA_PROTO_SRC_PORT : CTA_PROTO_DST_PORT).u16_be().value_or(0));
+  if (!port) return std::nullopt;
+  if (family == Family::v4) {
+    const netlink::Bytes octets = netlink::find(ip, source ? CTA_IP_V4_SRC : CTA_IP_V4_DST).value;
+    IpAddress::V4 v4{};
+    if (octets.size() != v4.size()) return std::nullopt;
+    std::copy(octets.begin(), octets.end(), v4.begin());
+    return Endpoint{IpAddress{v4}, *port};
+  }
+  const netlink::Bytes octets = netlink::find(ip, source ? CTA_IP_V6_SRC : CTA_IP_V6_DST).value;
+  IpAddress::V6 v6{};
+  if (octets.size() != v6.size()) return std::nullopt;
+  std::copy(octets.begin(), octets.end(), v6.begin());
+  return Endpoint{IpAddress{v6}, *port};
+}
 
 Result<std::size_t> flush_stale_udp(const UdpKeep& keep) {
   std::size_t count = 0;

@@ -1,11 +1,20 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 
+#include "base/endpoint.hpp"
 #include "base/result.hpp"
 #include "lb/io/driver.hpp"
+#include "lb/io/netlink.hpp"
 
 namespace muster::lb {
+
+enum class FlowEnd : std::uint8_t { source, destination };
+/// One end of a flow, out of CTA_TUPLE_ORIG or _REPLY; none: of another protocol (IPPROTO_).
+std::optional<Endpoint> flow_end(netlink::Bytes tuple, Family family, std::uint8_t protocol,
+                                 FlowEnd which);
 
 /// Forgets each udp flow to a Vip of `keep` that goes to none of the backends kept for it, or was
 /// never balanced: a client that holds on to its socket would otherwise send there for ever. tcp

@@ -71,7 +71,10 @@ struct Capabilities {
   std::string driver;
   bool syn_failover = false;  // a dead backend costs a client one retransmission, not the connect
   std::string syn_failover_missing;  // why not; empty if it is there
-  std::string passed_over;           // driver auto: why not a better one; empty if there is none
+  /// Why backends that do not answer are not noticed; empty if they are, or SYN failover is
+  /// missing.
+  std::string ejection_missing = {};
+  std::string passed_over;  // driver auto: why not a better one; empty if there is none
 };
 
 /// Rules that are there once some Vip has needed them.
@@ -115,14 +118,21 @@ struct RouteSources {
   friend auto operator<=>(const RouteSources&, const RouteSources&) = default;
 };
 
-/// For each udp Vip the backends that old flows may still go to; flows to any other are stale.
+/// For each Vip the backends that old udp flows, or remembered clients, may still go to; those of
+/// any other are stale.
 using UdpKeep = std::map<Vip, std::set<Endpoint>>;
+
+/// A tcp connection that got no answer.
+struct Unanswered {
+  Vip vip;
+  Endpoint backend;
+};
 
 /// One way to balance in a kernel, in the network namespace it was opened in.
 ///
-/// adopt(), apply(), publish_routes() and the monitor belong to the control thread. read(),
-/// flush_udp() and retire_others() use sockets of their own and may run on one other thread at the
-/// same time.
+/// adopt(), apply(), publish_routes() and what is watched belong to the control thread. read(),
+/// flush_udp(), forget_clients() and retire_others() use sockets of their own and may run on one
+/// other thread at the same time.
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -152,6 +162,14 @@ class Driver {
 
   /// Forgets the stale flows of these Vips; returns how many there were.
   virtual Result<std::size_t> flush_udp(const UdpKeep& keep) = 0;
+
+  /// Lets go the clients with affinity (Selector) of these Vips whose backend is not kept; returns
+  /// how many there were.
+  virtual Result<std::size_t> forget_clients(const UdpKeep&) { return std::size_t{0}; }
+
+  /// Becomes readable when take_unanswered() has something; -1: never.
+  virtual int unanswered_fd() const noexcept { return -1; }
+  virtual std::vector<Unanswered> take_unanswered() { return {}; }
 
   /// Becomes readable when something of ours may have been changed by somebody else; -1: never.
   virtual int monitor_fd() const noexcept = 0;

@@ -12,9 +12,9 @@ namespace muster::lb {
 namespace {
 
 std::unique_ptr<Driver> make(std::string_view name, const std::string& table) {
-  if (name == "ipvs") return std::make_unique<IpvsDriver>(table);
+  if (name == "ipvs") return make_ipvs_driver(table);
   if (name == "bpf") return make_bpf_driver(table);
-  return std::make_unique<NftDriver>(table);
+  return make_nft_driver(table);
 }
 std::string_view other_than(std::string_view name) {
   return name == "ipvs" ? "nft" : "ipvs";
@@ -67,6 +67,11 @@ class Succession final : public Driver {
   }
   RouteSources find_sources() override { return driver_->find_sources(); }
   Result<std::size_t> flush_udp(const UdpKeep& keep) override { return driver_->flush_udp(keep); }
+  Result<std::size_t> forget_clients(const UdpKeep& keep) override {
+    return driver_->forget_clients(keep);
+  }
+  int unanswered_fd() const noexcept override { return driver_->unanswered_fd(); }
+  std::vector<Unanswered> take_unanswered() override { return driver_->take_unanswered(); }
   int monitor_fd() const noexcept override { return driver_->monitor_fd(); }
   bool drain_monitor() override { return driver_->drain_monitor(); }
 

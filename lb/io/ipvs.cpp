@@ -56,11 +56,17 @@ void name_service(netlink::Writer& out, const Vip& vip) {
   out.u16_be(IPVS_SVC_ATTR_PORT, vip.endpoint.port.number());
 }
 
-void describe_service(netlink::Writer& out, Family family, std::string_view scheduler) {
+/// The hash schedulers' own flag: whom a backend of weight 0 would have got is hashed again.
+constexpr std::uint32_t kHashAgain = IP_VS_SVC_F_SCHED1;
+
+void describe_service(netlink::Writer& out, Family family, std::string_view scheduler,
+                      std::uint32_t affinity_seconds = 0) {
   out.text(IPVS_SVC_ATTR_SCHED_NAME, scheduler);
-  const ip_vs_flags flags{.flags = 0, .mask = 0xFFFFFFFF};
+  const std::uint32_t hashing = scheduler == "mh" || scheduler == "sh" ? kHashAgain : 0U;
+  const std::uint32_t lasting = affinity_seconds > 0 ? std::uint32_t{IP_VS_SVC_F_PERSISTENT} : 0U;
+  const ip_vs_flags flags{.flags = hashing | lasting, .mask = 0xFFFFFFFF};
   out.attribute(IPVS_SVC_ATTR_FLAGS, {reinterpret_cast<const std::uint8_t*>(&flags), sizeof flags});
-  out.u32(IPVS_SVC_ATTR_TIMEOUT, 0);  // no persistence
+  out.u32(IPVS_SVC_ATTR_TIMEOUT, affinity_seconds);
   out.u32(IPVS_SVC_ATTR_NETMASK, family == Family::v4 ? 0xFFFFFFFF : 128);
 }
 
@@ -83,8 +89,13 @@ std::optional<VirtualService> read_service(netlink::Bytes service) {
                                       netlink::find(service, IPVS_SVC_ATTR_AF).u16(),
                                       netlink::find(service, IPVS_SVC_ATTR_PORT).u16_be());
   if (!endpoint) return std::nullopt;
+  // ip_vs_flags: the flags first, then a mask.
+  const auto flags = netlink::find(service, IPVS_SVC_ATTR_FLAGS).value;
+  const std::uint32_t set = netlink::Attribute{0, flags}.u32().value_or(0);
+  const std::uint32_t seconds = netlink::find(service, IPVS_SVC_ATTR_TIMEOUT).u32().value_or(0);
   return VirtualService{{protocol == IPPROTO_TCP ? Protocol::tcp : Protocol::udp, *endpoint},
-                        std::string{netlink::find(service, IPVS_SVC_ATTR_SCHED_NAME).text()}};
+                        std::string{netlink::find(service, IPVS_SVC_ATTR_SCHED_NAME).text()},
+                        (set & IP_VS_SVC_F_PERSISTENT) != 0 ? seconds : 0};
 }
 
 std::optional<Destination> read_destination(netlink::Bytes dest, Family family) {
@@ -209,7 +220,8 @@ void Link::write(netlink::Writer& out, const Change& change) {
   out.nest(IPVS_CMD_ATTR_SERVICE, [&] {
     name_service(out, change.vip);
     if (!change.scheduler.empty()) {
-      describe_service(out, change.vip.endpoint.address.family(), change.scheduler);
+      describe_service(out, change.vip.endpoint.address.family(), change.scheduler,
+                       change.affinity_seconds);
     }
   });
   if (change.backend) out.nest(IPVS_CMD_ATTR_DEST, [&] { write_destination(out, change); });

@@ -17,6 +17,7 @@ namespace muster::lb::ipvs {
 struct VirtualService {
   Vip vip;
   std::string scheduler;
+  std::uint32_t affinity_seconds = 0;  // IPVS calls it persistence; 0: none
 };
 
 struct Destination {
@@ -38,6 +39,7 @@ struct Change {
   Kind kind;
   Vip vip;
   std::string_view scheduler = {};  // of a service; outlives the commit
+  std::uint32_t affinity_seconds = 0;
   std::optional<Endpoint> backend = {};
   std::uint32_t weight = 0;
 };

@@ -20,6 +20,7 @@
 #include "lb/io/monitor.hpp"
 #include "lb/io/nft_elements.hpp"
 #include "lb/io/nft_link.hpp"
+#include "lb/io/unanswered.hpp"
 
 namespace muster::lb {
 namespace {
@@ -34,26 +35,30 @@ constexpr std::array kFamilies{Family::v4, Family::v6};
 /// Keepalives come after 7,200 s (tcp_keepalive_time): connections that send them stay.
 constexpr std::uint32_t kTcpSeconds = 7500;
 
-}  // namespace
-
-class IpvsDriver::Impl {
+class IpvsDriver final : public Driver {
  public:
-  explicit Impl(const std::string& table) { layout_.table = ipvs::guard_table(table); }
-  Result<Capabilities> open(const DriverConfig& config);
-  Result<KernelState> read() const;
-  void adopt(const KernelState& state);
-  Result<void> apply(const Transaction& transaction);
-  Result<std::size_t> publish_routes(const RouteSources& sources);
-  RouteSources find_sources();
-  const ipvs::Layout& layout() const noexcept { return layout_; }
+  explicit IpvsDriver(const std::string& table) { layout_.table = ipvs::guard_table(table); }
 
-  std::optional<Monitor> monitor;
-  std::string detail;
+  Result<Capabilities> open(const DriverConfig& config) override;
+  Result<KernelState> read() override;
+  void adopt(const KernelState& state) override;
+  Result<void> apply(const Transaction& transaction) override;
+  Result<std::size_t> publish_routes(const RouteSources& sources) override;
+  RouteSources find_sources() override;
+  Result<std::size_t> flush_udp(const UdpKeep& keep) override { return flush_stale_udp(keep); }
+  int unanswered_fd() const noexcept override { return unanswered_ ? unanswered_->fd() : -1; }
+  std::vector<Unanswered> take_unanswered() override {
+    return unanswered_ ? unanswered_->drain() : std::vector<Unanswered>{};
+  }
+  int monitor_fd() const noexcept override { return monitor_ ? monitor_->fd() : -1; }
+  bool drain_monitor() override { return monitor_ && monitor_->drain(); }
+  Result<std::size_t> present() override { return ipvs::present(layout_); }
+  Result<std::size_t> held_connections() override { return ipvs::held_connections(layout_); }
+  Result<std::vector<std::string>> cleanup() override { return ipvs::cleanup(layout_); }
+  std::string detail() const override { return detail_; }
 
  private:
-  std::string_view scheduler_of(Policy policy) const {
-    return policy == Policy::round_robin ? std::string_view{"wrr"} : config_.scheduler;
-  }
+  std::string_view scheduler_of(Policy policy) const;
   Policy policy_of(std::string_view scheduler) const;
   bool outside_range(const IpAddress& address) const;
   routes::Route route_to(const Prefix& destination, const IpAddress& source) const;
@@ -61,7 +66,8 @@ class IpvsDriver::Impl {
     return family == Family::v4 ? sources_.v4 : sources_.v6;
   }
 
-  Result<void> probe();
+  Result<void> probe_guard();
+  Result<void> probe_ipvs();
   Result<Wish> fit(const Transaction& transaction) const;
   Result<void> write_guard(bool reset, const Edits& edits);
   Edits before(const Wish& wish, bool reset) const;
@@ -79,6 +85,9 @@ class IpvsDriver::Impl {
   std::optional<ipvs::Link> ipvs_;
   std::optional<netlink::Socket> nft_;
   std::optional<netlink::Socket> routes_;
+  std::optional<Monitor> monitor_;
+  std::optional<UnansweredWatch> unanswered_;
+  std::string detail_;
   RouteSources sources_;
 
   AppliedTable shadow_;  // what apply() was asked for, as the caller numbers slots
@@ -87,18 +96,33 @@ class IpvsDriver::Impl {
   std::map<std::pair<Vip, Endpoint>, TimePoint> drains_;
 };
 
-Policy IpvsDriver::Impl::policy_of(std::string_view scheduler) const {
-  if (scheduler == scheduler_of(config_.policy)) return config_.policy;
-  const Policy other = config_.policy == Policy::random ? Policy::round_robin : Policy::random;
-  return other;  // also for a scheduler that is none of ours: it will be put right
+/// A different one for each, so that policy_of() can tell.
+std::string_view IpvsDriver::scheduler_of(Policy policy) const {
+  switch (policy) {
+    case Policy::random:
+      break;
+    case Policy::round_robin:
+      return config_.scheduler == "wrr" ? "rr" : "wrr";
+    case Policy::source_hash:
+      return config_.scheduler == "mh" ? "sh" : "mh";
+  }
+  return config_.scheduler;
 }
 
-bool IpvsDriver::Impl::outside_range(const IpAddress& address) const {
+Policy IpvsDriver::policy_of(std::string_view scheduler) const {
+  for (const Policy policy : {Policy::random, Policy::round_robin, Policy::source_hash}) {
+    if (scheduler == scheduler_of(policy)) return policy;
+  }
+  // None of ours: whatever is wanted differs from what no selector of ours has, and is put right.
+  return config_.policy == Policy::random ? Policy::round_robin : Policy::random;
+}
+
+bool IpvsDriver::outside_range(const IpAddress& address) const {
   const auto& range = layout_.range(address.family());
   return !range || !ipvs::contains(*range, address);
 }
 
-routes::Route IpvsDriver::Impl::route_to(const Prefix& destination, const IpAddress& source) const {
+routes::Route IpvsDriver::route_to(const Prefix& destination, const IpAddress& source) const {
   return {.destination = destination,
           .source = source,
           .table = RT_TABLE_LOCAL,
@@ -107,7 +131,7 @@ routes::Route IpvsDriver::Impl::route_to(const Prefix& destination, const IpAddr
 }
 
 /// Builds and removes a table in one transaction, of which nothing is ever seen.
-Result<void> IpvsDriver::Impl::probe() {
+Result<void> IpvsDriver::probe_guard() {
   for (const Family family : kFamilies) {
     ipvs::GuardOptions options = layout_.guard(family);
     options.table += "_probe";
@@ -120,26 +144,30 @@ Result<void> IpvsDriver::Impl::probe() {
     const auto done = nft::commit(*nft_, out);
     if (done) continue;
     const int error = done.error().value();
-    detail = nft_->detail().empty() ? done.error().message() : nft_->detail();
+    detail_ = nft_->detail().empty() ? done.error().message() : nft_->detail();
     if (error == EPERM) return Errc::not_permitted;
     if (error == ETIMEDOUT || error == EPROTONOSUPPORT) return Errc::no_nftables;
     return Errc::missing_feature;
   }
+  return {};
+}
+
+Result<void> IpvsDriver::probe_ipvs() {
   for (const Family family : kFamilies) {
     if (family == Family::v6 && !config_.range_v6) continue;
     const auto done = ipvs_->probe(family, config_.scheduler);
     if (done) continue;
-    detail = done.error() == Errc::no_scheduler ? "ip_vs_" + config_.scheduler
-                                                : "IPVS: " + done.error().message();
+    detail_ = done.error() == Errc::no_scheduler ? "ip_vs_" + config_.scheduler
+                                                 : "IPVS: " + done.error().message();
     return done.error().category() == error_category() ? done.error()
                                                        : make_error_code(Errc::missing_feature);
   }
   return {};
 }
 
-Result<Capabilities> IpvsDriver::Impl::open(const DriverConfig& config) {
+Result<Capabilities> IpvsDriver::open(const DriverConfig& config) {
   config_ = config;
-  layout_ = {ipvs::guard_table(config.table), config.range_v4, config.range_v6};
+  layout_ = {ipvs::guard_table(config.table), config.range_v4, config.range_v6, true};
   auto nft = netlink::Socket::open(NETLINK_NETFILTER);
   if (!nft) return nft.error();
   nft_.emplace(std::move(*nft));
@@ -149,22 +177,41 @@ Result<Capabilities> IpvsDriver::Impl::open(const DriverConfig& config) {
   auto link = ipvs::Link::open();
   if (!link) return link.error();
   ipvs_.emplace(std::move(*link));
-  if (const auto able = probe(); !able) return able.error();
+  auto able = probe_guard();
+  const std::string why = able ? std::string{} : detail_;
+  if (!able && able.error() == Errc::missing_feature) {
+    layout_.syn_timeout = false;
+    able = probe_guard();
+  }
+  if (able) able = probe_ipvs();
+  if (!able) return able.error();
+  detail_.clear();
   if (!config.check_only) {
-    if (const auto set = ipvs::set_sysctls(detail); !set) return Errc::not_permitted;
+    if (const auto set = ipvs::set_sysctls(detail_); !set) return Errc::not_permitted;
     if (const auto done = ipvs_->raise_tcp_timeout(kTcpSeconds); !done) return done.error();
   }
-  auto opened = Monitor::open(layout_.table, nft_->port(), routes_->port(), routes::kIpvs);
+  auto opened = Monitor::open(
+      layout_.table, {.nft = nft_->port(), .worker_nft = nft_->port(), .routes = routes_->port()},
+      routes::kIpvs);
   if (!opened) return opened.error();
-  monitor.emplace(std::move(*opened));
-  return Capabilities{
+  monitor_.emplace(std::move(*opened));
+  Capabilities capabilities{
       .driver = "ipvs",
       .syn_failover = false,
       .syn_failover_missing = "IPVS keeps a connection with the backend that its first packet got",
+      .ejection_missing = why,
       .passed_over = {}};
+  if (config.check_only || !layout_.syn_timeout) return capabilities;
+  auto watch = UnansweredWatch::open();
+  if (watch) {
+    unanswered_.emplace(std::move(*watch));
+  } else {
+    capabilities.ejection_missing = watch.error().message();
+  }
+  return capabilities;
 }
 
-Result<KernelState> IpvsDriver::Impl::read() const {
+Result<KernelState> IpvsDriver::read() {
   auto known = ipvs::read_kernel(layout_, expected_);
   if (!known) return known.error();
   KernelState state;
@@ -174,7 +221,7 @@ Result<KernelState> IpvsDriver::Impl::read() const {
   }
   if (state.schema == KernelState::Schema::current) {
     for (const auto& [vip, kept] : known->services) {
-      Applied applied = applied_of(kept.weights, policy_of(kept.scheduler));
+      Applied applied = applied_of(kept.weights, policy_of(kept.scheduler), kept.affinity_seconds);
       if (!applied.empty()) state.vips.emplace_hint(state.vips.end(), vip, std::move(applied));
     }
     for (const Vip& vip : known->sets.refused) state.vips[vip].refuses = true;
@@ -185,7 +232,7 @@ Result<KernelState> IpvsDriver::Impl::read() const {
   return state;
 }
 
-void IpvsDriver::Impl::adopt(const KernelState& state) {
+void IpvsDriver::adopt(const KernelState& state) {
   shadow_ = state.vips;
   auto* known = dynamic_cast<Known*>(state.own.get());
   known_ = known != nullptr ? std::move(*known) : Known{};
@@ -203,7 +250,7 @@ void IpvsDriver::Impl::adopt(const KernelState& state) {
 }
 
 /// The commands' outcome, or the first that does not fit what is there.
-Result<Wish> IpvsDriver::Impl::fit(const Transaction& transaction) const {
+Result<Wish> IpvsDriver::fit(const Transaction& transaction) const {
   Wish wish;
   std::set<IpAddress> hairpin = transaction.reset ? std::set<IpAddress>{} : known_.sets.hairpin;
   AppliedTable next;
@@ -238,7 +285,7 @@ Result<Wish> IpvsDriver::Impl::fit(const Transaction& transaction) const {
   return wish;
 }
 
-Result<void> IpvsDriver::Impl::write_guard(bool reset, const Edits& edits) {
+Result<void> IpvsDriver::write_guard(bool reset, const Edits& edits) {
   if (!reset && edits.empty()) return {};
   netlink::Writer out;
   nft::begin_batch(out, nft_->next_sequence());
@@ -255,8 +302,8 @@ Result<void> IpvsDriver::Impl::write_guard(bool reset, const Edits& edits) {
   nft::write_commands(out, *nft_, layout_.table, edits.hairpin);
   const auto done = edits.size() < nft::kNoticedCommands
                         ? nft::commit(*nft_, out)
-                        : nft::commit_unnoticed(*nft_, out, *monitor);
-  detail = nft_->detail();
+                        : nft::commit_unnoticed(*nft_, out, *monitor_);
+  detail_ = nft_->detail();
   if (!done) return done;
   if (reset) known_.sets = {};
   ipvs::carry_out(edits, known_.sets);
@@ -265,7 +312,7 @@ Result<void> IpvsDriver::Impl::write_guard(bool reset, const Edits& edits) {
 
 /// What the guard must know before IPVS does: that a service is ours, and what is refused from now
 /// on, so that no connection slips through to whoever has the address outside.
-Edits IpvsDriver::Impl::before(const Wish& wish, bool reset) const {
+Edits IpvsDriver::before(const Wish& wish, bool reset) const {
   const ipvs::GuardSets none;
   const ipvs::GuardSets& there = reset ? none : known_.sets;
   std::set<Vip> vips;
@@ -292,7 +339,7 @@ Edits IpvsDriver::Impl::before(const Wish& wish, bool reset) const {
   return edits;
 }
 
-Edits IpvsDriver::Impl::after(const Wish& wish) const {
+Edits IpvsDriver::after(const Wish& wish) const {
   Edits edits;
   for (const auto& [vip, applied] : wish.vips) {
     if (!applied.refuses && known_.sets.refused.contains(vip)) edits.refused.removed.push_back(vip);
@@ -300,10 +347,12 @@ Edits IpvsDriver::Impl::after(const Wish& wish) const {
   return edits;
 }
 
-void IpvsDriver::Impl::note_drains(const std::vector<Change>& changes) {
+void IpvsDriver::note_drains(const std::vector<Change>& changes) {
   for (const Change& change : changes) {
     if (change.kind == Kind::put_service || change.kind == Kind::set_service) {
-      known_.services[change.vip].scheduler = change.scheduler;
+      ipvs::Kept& kept = known_.services[change.vip];
+      kept.scheduler = change.scheduler;
+      kept.affinity_seconds = change.affinity_seconds;
       continue;
     }
     const std::pair key{change.vip, *change.backend};
@@ -319,12 +368,13 @@ void IpvsDriver::Impl::note_drains(const std::vector<Change>& changes) {
   }
 }
 
-Result<void> IpvsDriver::Impl::balance(const Wish& wish, bool reset) {
+Result<void> IpvsDriver::balance(const Wish& wish, bool reset) {
   std::vector<Change> changes;
   const auto plan = [&](const Vip& vip, const Applied& applied) {
     const auto kept = known_.services.find(vip);
-    const Policy policy = applied.selector ? applied.selector->policy : config_.policy;
-    ipvs::plan_changes(vip, scheduler_of(policy),
+    const Selector selector =
+        applied.selector.value_or(Selector{config_.policy, 0, 0});  // matters if there are weights
+    ipvs::plan_changes(vip, {scheduler_of(selector.policy), selector.affinity_seconds},
                        kept != known_.services.end() ? &kept->second : nullptr, weights_of(applied),
                        changes);
   };
@@ -339,7 +389,7 @@ Result<void> IpvsDriver::Impl::balance(const Wish& wish, bool reset) {
   if (changes.empty()) return {};
   const auto done = ipvs_->commit(changes);
   if (!done) {
-    detail = ipvs_->detail();
+    detail_ = ipvs_->detail();
     return done;
   }
   note_drains(changes);
@@ -347,7 +397,7 @@ Result<void> IpvsDriver::Impl::balance(const Wish& wish, bool reset) {
 }
 
 /// Only once publish_routes() has said from which address; it catches up with those before.
-Result<void> IpvsDriver::Impl::route_addresses(const std::vector<IpAddress>& addresses) {
+Result<void> IpvsDriver::route_addresses(const std::vector<IpAddress>& addresses) {
   for (const IpAddress& address : addresses) {
     const auto source = source_of(address.family());
     if (!source) continue;
@@ -358,7 +408,7 @@ Result<void> IpvsDriver::Impl::route_addresses(const std::vector<IpAddress>& add
   return {};
 }
 
-Result<void> IpvsDriver::Impl::apply(const Transaction& transaction) {
+Result<void> IpvsDriver::apply(const Transaction& transaction) {
   MUSTER_ASSERT(ipvs_);
   if (!transaction.reset && transaction.commands.empty()) return {};
   if (transaction.reset) {
@@ -385,7 +435,7 @@ Result<void> IpvsDriver::Impl::apply(const Transaction& transaction) {
   return {};
 }
 
-std::set<IpAddress> IpvsDriver::Impl::addresses_wanted() const {
+std::set<IpAddress> IpvsDriver::addresses_wanted() const {
   std::set<IpAddress> wanted;
   for (const auto* vips : {&known_.sets.vips, &known_.sets.refused}) {
     for (const Vip& vip : *vips) {
@@ -396,7 +446,7 @@ std::set<IpAddress> IpvsDriver::Impl::addresses_wanted() const {
 }
 
 /// Each service of ours is claimed, and nothing else is.
-Result<void> IpvsDriver::Impl::mend_claims() {
+Result<void> IpvsDriver::mend_claims() {
   Edits edits;
   for (const auto& [vip, kept] : known_.services) {
     if (!known_.sets.vips.contains(vip)) edits.vips.added.push_back(vip);
@@ -408,7 +458,7 @@ Result<void> IpvsDriver::Impl::mend_claims() {
 }
 
 /// Takes away backends that have drained, services without any, and what was there for their sake.
-Result<std::size_t> IpvsDriver::Impl::sweep() {
+Result<std::size_t> IpvsDriver::sweep() {
   std::vector<Change> changes;
   const TimePoint now = Clock::now();
   for (const auto& [vip, kept] : known_.services) {
@@ -452,9 +502,9 @@ Result<std::size_t> IpvsDriver::Impl::sweep() {
   return changes.size();
 }
 
-Result<std::size_t> IpvsDriver::Impl::publish_routes(const RouteSources& sources) {
+Result<std::size_t> IpvsDriver::publish_routes(const RouteSources& sources) {
   sources_ = sources;
-  auto sysctls = ipvs::set_sysctls(detail);
+  auto sysctls = ipvs::set_sysctls(detail_);
   if (!sysctls) return sysctls;
   if (const auto swept = sweep(); !swept) return swept;
   std::vector<routes::Route> wanted;
@@ -471,7 +521,7 @@ Result<std::size_t> IpvsDriver::Impl::publish_routes(const RouteSources& sources
   }
   auto changed = routes::publish(*routes_, routes::kIpvs, wanted);
   if (!changed) {
-    detail = routes_->detail();
+    detail_ = routes_->detail();
     return changed;
   }
   for (const Family family : kFamilies) {
@@ -483,54 +533,17 @@ Result<std::size_t> IpvsDriver::Impl::publish_routes(const RouteSources& sources
   return *changed + *sysctls;
 }
 
-RouteSources IpvsDriver::Impl::find_sources() {
+RouteSources IpvsDriver::find_sources() {
   RouteSources found;
   if (config_.range_v4) found.v4 = routes::source_towards(*routes_, config_.range_v4->address);
   if (config_.range_v6) found.v6 = routes::source_towards(*routes_, config_.range_v6->address);
   return found;
 }
 
-IpvsDriver::IpvsDriver(const std::string& table) : impl_{std::make_unique<Impl>(table)} {}
-IpvsDriver::~IpvsDriver() = default;
+}  // namespace
 
-Result<Capabilities> IpvsDriver::open(const DriverConfig& config) {
-  return impl_->open(config);
-}
-Result<KernelState> IpvsDriver::read() {
-  return impl_->read();
-}
-void IpvsDriver::adopt(const KernelState& state) {
-  impl_->adopt(state);
-}
-Result<void> IpvsDriver::apply(const Transaction& transaction) {
-  return impl_->apply(transaction);
-}
-Result<std::size_t> IpvsDriver::publish_routes(const RouteSources& sources) {
-  return impl_->publish_routes(sources);
-}
-RouteSources IpvsDriver::find_sources() {
-  return impl_->find_sources();
-}
-Result<std::size_t> IpvsDriver::flush_udp(const UdpKeep& keep) {
-  return flush_stale_udp(keep);
-}
-int IpvsDriver::monitor_fd() const noexcept {
-  return impl_->monitor ? impl_->monitor->fd() : -1;
-}
-bool IpvsDriver::drain_monitor() {
-  return impl_->monitor && impl_->monitor->drain();
-}
-Result<std::size_t> IpvsDriver::present() {
-  return ipvs::present(impl_->layout());
-}
-Result<std::size_t> IpvsDriver::held_connections() {
-  return ipvs::held_connections(impl_->layout());
-}
-Result<std::vector<std::string>> IpvsDriver::cleanup() {
-  return ipvs::cleanup(impl_->layout());
-}
-std::string IpvsDriver::detail() const {
-  return impl_->detail;
+std::unique_ptr<Driver> make_ipvs_driver(const std::string& table) {
+  return std::make_unique<IpvsDriver>(table);
 }
 
 }  // namespace muster::lb

@@ -135,6 +135,7 @@ Result<void> read_services(Link& link, const Layout& layout, Known& known) {
     if (!destinations) return destinations.error();
     Kept& kept = known.services[service.vip];
     kept.scheduler = service.scheduler;
+    kept.affinity_seconds = service.affinity_seconds;
     for (const Destination& destination : *destinations) {
       kept.weights[destination.endpoint] = destination.weight;
       known.connections[service.vip][destination.endpoint] = destination.connections;

@@ -19,8 +19,9 @@
 namespace muster::lb::ipvs {
 
 struct Kept {
-  std::string scheduler;
-  Weights weights;  // 0: takes no new connections, and stays until its old ones have ended
+  std::string scheduler = {};
+  std::uint32_t affinity_seconds = 0;
+  Weights weights = {};  // 0: takes no new connections, and stays until its old ones have ended
 };
 
 /// Sets of both tables together.
@@ -48,10 +49,11 @@ struct Layout {
   std::string table;  // guard_table()
   std::optional<Prefix> range_v4;
   std::optional<Prefix> range_v6;
+  bool syn_timeout = true;
   const std::optional<Prefix>& range(Family family) const {
     return family == Family::v4 ? range_v4 : range_v6;
   }
-  GuardOptions guard(Family family) const { return {table, family, range(family)}; }
+  GuardOptions guard(Family family) const { return {table, family, range(family), syn_timeout}; }
 };
 
 bool contains(const Prefix& prefix, const IpAddress& address) noexcept;

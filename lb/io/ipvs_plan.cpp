@@ -36,13 +36,20 @@ void carry_out(const Edits& edits, GuardSets& sets) {
   }
 }
 
-void plan_changes(const Vip& vip, std::string_view scheduler, const Kept* kept,
+void plan_changes(const Vip& vip, const Scheduling& scheduling, const Kept* kept,
                   const Weights& wanted, std::vector<Change>& changes) {
+  const auto service = [&](Kind kind) {
+    changes.push_back({.kind = kind,
+                       .vip = vip,
+                       .scheduler = scheduling.scheduler,
+                       .affinity_seconds = scheduling.affinity_seconds});
+  };
   if (kept == nullptr) {
     if (wanted.empty()) return;
-    changes.push_back({.kind = Kind::put_service, .vip = vip, .scheduler = scheduler});
-  } else if (!wanted.empty() && kept->scheduler != scheduler) {
-    changes.push_back({.kind = Kind::set_service, .vip = vip, .scheduler = scheduler});
+    service(Kind::put_service);
+  } else if (!wanted.empty() && (kept->scheduler != scheduling.scheduler ||
+                                 kept->affinity_seconds != scheduling.affinity_seconds)) {
+    service(Kind::set_service);
   }
   const auto change = [&](Kind kind, const Endpoint& backend, std::uint32_t weight) {
     changes.push_back({.kind = kind, .vip = vip, .backend = backend, .weight = weight});

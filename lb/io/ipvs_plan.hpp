@@ -34,10 +34,16 @@ struct Edits {
 /// What the sets hold after `edits`.
 void carry_out(const Edits& edits, GuardSets& sets);
 
+/// How a service spreads; `scheduler` must outlive the changes made with it.
+struct Scheduling {
+  std::string_view scheduler;
+  std::uint32_t affinity_seconds = 0;
+};
+
 /// How to get from what is kept for one Vip (null: nothing) to these weights: more first, then
 /// less. What is no longer wanted stays with weight 0, but for udp, whose flows never say that
-/// they have ended. `scheduler` must outlive the changes.
-void plan_changes(const Vip& vip, std::string_view scheduler, const Kept* kept,
+/// they have ended.
+void plan_changes(const Vip& vip, const Scheduling& scheduling, const Kept* kept,
                   const Weights& wanted, std::vector<Change>& changes);
 
 }  // namespace muster::lb::ipvs

@@ -31,10 +31,11 @@ Result<void> attach(int fd, std::array<sock_filter, N> program) {
   return {};
 }
 
-Result<void> ignore_own(int fd, std::uint32_t own) {
+Result<void> ignore_own(int fd, std::uint32_t own, std::uint32_t worker) {
   // BPF loads in network order; nlmsg_pid is in the host's.
-  return attach<4>(fd, {{{BPF_LD | BPF_W | BPF_ABS, 0, 0, kPidOffset},
-                         {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, htonl(own)},
+  return attach<5>(fd, {{{BPF_LD | BPF_W | BPF_ABS, 0, 0, kPidOffset},
+                         {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, htonl(own)},
+                         {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, htonl(worker)},
                          {BPF_RET | BPF_K, 0, 0, 0},
                          {BPF_RET | BPF_K, 0, 0, kAll}}});
 }
@@ -62,16 +63,15 @@ Monitor::~Monitor() {
   if (suspicion_ >= 0) ::close(suspicion_);
 }
 
-Result<Monitor> Monitor::open(std::string table, std::uint32_t own_nft, std::uint32_t own_routes,
-                              std::uint8_t route_mark) {
+Result<Monitor> Monitor::open(std::string table, const Own& own, std::uint8_t route_mark) {
   auto nft = netlink::Socket::open(NETLINK_NETFILTER);
   if (!nft) return nft.error();
   auto routes = netlink::Socket::open(NETLINK_ROUTE);
   if (!routes) return routes.error();
   for (const auto& done :
-       {ignore_own(nft->fd(), own_nft), only_our_routes(routes->fd(), own_routes, route_mark),
-        nft->join(NFNLGRP_NFTABLES), routes->join(RTNLGRP_IPV4_ROUTE),
-        routes->join(RTNLGRP_IPV6_ROUTE)}) {
+       {ignore_own(nft->fd(), own.nft, own.worker_nft),
+        only_our_routes(routes->fd(), own.routes, route_mark), nft->join(NFNLGRP_NFTABLES),
+        routes->join(RTNLGRP_IPV4_ROUTE), routes->join(RTNLGRP_IPV6_ROUTE)}) {
     if (!done) return done.error();
   }
   Monitor monitor{std::move(*nft), std::move(*routes), std::move(table)};

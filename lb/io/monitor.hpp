@@ -15,10 +15,14 @@ namespace muster::lb {
 /// dropped in the kernel by a filter, so that programming 10,000 Vips wakes nobody.
 class Monitor {
  public:
-  /// `own_nft` and `own_routes` are the ports of the sockets we change things with; routes are ours
-  /// that carry `route_mark` (routes.hpp).
-  static Result<Monitor> open(std::string table, std::uint32_t own_nft, std::uint32_t own_routes,
-                              std::uint8_t route_mark);
+  /// The ports of the sockets we change things with: tables from two threads, and routes.
+  struct Own {
+    std::uint32_t nft;
+    std::uint32_t worker_nft;
+    std::uint32_t routes;
+  };
+  /// Routes are ours that carry `route_mark` (routes.hpp).
+  static Result<Monitor> open(std::string table, const Own& own, std::uint8_t route_mark);
   Monitor(Monitor&& other) noexcept;
   Monitor& operator=(Monitor&&) = delete;
   ~Monitor();

@@ -13,10 +13,12 @@
 #include "lb/io/conntrack.hpp"
 #include "lb/io/monitor.hpp"
 #include "lb/io/netlink.hpp"
+#include "lb/io/nft_affinity.hpp"
 #include "lb/io/nft_elements.hpp"
 #include "lb/io/nft_link.hpp"
 #include "lb/io/nft_schema.hpp"
 #include "lb/io/routes.hpp"
+#include "lb/io/unanswered.hpp"
 
 namespace muster::lb {
 namespace {
@@ -26,27 +28,48 @@ constexpr int kMaxReads = 6;
 constexpr std::array kFamilies{Family::v4, Family::v6};
 constexpr std::array kSets{nft::Set::vips, nft::Set::slots, nft::Set::refused};
 
-}  // namespace
+/// What two dumps agreed on: as long as the ruleset's generation stays, nothing can have changed.
+struct Agreed {
+  std::uint32_t generation = 0;  // 0: none
+  std::size_t elements = 0;
+  friend bool operator==(const Agreed&, const Agreed&) = default;
+};
 
-class NftDriver::Impl {
+struct Dump {
+  KernelState state;
+  Agreed seen;  // without a generation, if there was more than one while it was read
+};
+
+class NftDriver final : public Driver {
  public:
-  explicit Impl(const std::string& table) { config_.table = table; }
-  Result<Capabilities> open(const DriverConfig& config);
-  Result<KernelState> read() const;
-  void adopt(const KernelState& state) { classes_ = state.classes; }
-  Result<void> apply(const Transaction& transaction);
-  Result<std::size_t> publish_routes(const RouteSources& sources);
-  RouteSources find_sources();
-  Result<std::size_t> present() const;
-  Result<std::vector<std::string>> cleanup();
+  explicit NftDriver(const std::string& table) { config_.table = table; }
 
-  std::optional<Monitor> monitor;
-  std::string detail;
+  Result<Capabilities> open(const DriverConfig& config) override;
+  Result<KernelState> read() override;
+  void adopt(const KernelState& state) override { classes_ = state.classes; }
+  Result<void> apply(const Transaction& transaction) override;
+  Result<std::size_t> publish_routes(const RouteSources& sources) override;
+  RouteSources find_sources() override;
+  Result<std::size_t> flush_udp(const UdpKeep& keep) override { return flush_stale_udp(keep); }
+  Result<std::size_t> forget_clients(const UdpKeep& keep) override {
+    return nft::forget_clients(*worker_nft_, config_.table, keep);
+  }
+  int unanswered_fd() const noexcept override { return unanswered_ ? unanswered_->fd() : -1; }
+  std::vector<Unanswered> take_unanswered() override {
+    return unanswered_ ? unanswered_->drain() : std::vector<Unanswered>{};
+  }
+  int monitor_fd() const noexcept override { return monitor_ ? monitor_->fd() : -1; }
+  bool drain_monitor() override { return monitor_ && monitor_->drain(); }
+  Result<std::size_t> present() override;
+  Result<std::vector<std::string>> cleanup() override;
+  std::string detail() const override { return detail_; }
 
  private:
   nft::SchemaOptions schema_of(Family family) const;
   Result<void> commit(netlink::Writer& out);
   Result<void> probe(bool syn_failover);
+  Result<KernelState> read_tables(netlink::Socket& socket) const;
+  Result<Dump> dump() const;
   Result<KernelState::Schema> read_family(netlink::Socket& socket, Family family,
                                           const nft::TableInfo& table,
                                           nft::ElementReader& elements) const;
@@ -62,23 +85,28 @@ class NftDriver::Impl {
   std::set<SizeClass> classes_;
   std::optional<netlink::Socket> nft_;
   std::optional<netlink::Socket> routes_;
+  std::optional<netlink::Socket> worker_nft_;  // the other thread's, for what it changes
+  std::optional<Monitor> monitor_;
+  std::optional<UnansweredWatch> unanswered_;
+  std::string detail_;
+  Agreed agreed_;  // the reading thread's
 };
 
-nft::SchemaOptions NftDriver::Impl::schema_of(Family family) const {
+nft::SchemaOptions NftDriver::schema_of(Family family) const {
   return {.table = config_.table,
           .family = family,
           .range = range(family),
           .syn_failover = syn_failover_};
 }
 
-Result<void> NftDriver::Impl::commit(netlink::Writer& out) {
+Result<void> NftDriver::commit(netlink::Writer& out) {
   const auto done = nft::commit(*nft_, out);
-  if (!done) detail = nft_->detail();
+  if (!done) detail_ = nft_->detail();
   return done;
 }
 
 /// Builds and removes a table in one transaction, of which nothing is ever seen.
-Result<void> NftDriver::Impl::probe(bool syn_failover) {
+Result<void> NftDriver::probe(bool syn_failover) {
   for (const Family family : kFamilies) {
     nft::SchemaOptions options = schema_of(family);
     options.table += "-probe";
@@ -86,8 +114,10 @@ Result<void> NftDriver::Impl::probe(bool syn_failover) {
     netlink::Writer out;
     nft::begin_batch(out, nft_->next_sequence());
     const nft::SchemaCounts counts = nft::write_schema(out, *nft_, options);
-    nft::write_class(out, *nft_, options, {family, Protocol::tcp, {Policy::random, 2}});
-    nft::write_class(out, *nft_, options, {family, Protocol::udp, {Policy::round_robin, 2}});
+    nft::write_class(out, *nft_, options, {family, Protocol::tcp, {Policy::random, 2}}, false);
+    nft::write_class(out, *nft_, options, {family, Protocol::udp, {Policy::round_robin, 2}}, false);
+    nft::write_class(out, *nft_, options,
+                     {family, Protocol::udp, {Policy::source_hash, 2, kAffinitySeconds[0]}}, true);
     nft::begin(out, NFT_MSG_DELTABLE, 0, nft_->next_sequence(), nft::nf_family(family));
     out.text(NFTA_TABLE_NAME, options.table);
     out.end();
@@ -98,7 +128,7 @@ Result<void> NftDriver::Impl::probe(bool syn_failover) {
   return {};
 }
 
-Result<Capabilities> NftDriver::Impl::open(const DriverConfig& config) {
+Result<Capabilities> NftDriver::open(const DriverConfig& config) {
   config_ = config;
   auto nft = netlink::Socket::open(NETLINK_NETFILTER);
   if (!nft) return nft.error();
@@ -119,20 +149,34 @@ Result<Capabilities> NftDriver::Impl::open(const DriverConfig& config) {
   }
   if (!able) {
     const int error = able.error().value();
-    if (detail.empty()) detail = able.error().message();
+    if (detail_.empty()) detail_ = able.error().message();
     if (error == EPERM) return Errc::not_permitted;
     // nfnetlink without the subsystem says EINVAL to a batch for it, or nothing at all.
     if (error == ETIMEDOUT || error == EPROTONOSUPPORT) return Errc::no_nftables;
     return Errc::missing_feature;
   }
-  auto opened = Monitor::open(config_.table, nft_->port(), routes_->port(), routes::kNft);
+  auto worker = netlink::Socket::open(NETLINK_NETFILTER);
+  if (!worker) return worker.error();
+  worker_nft_.emplace(std::move(*worker));
+  auto opened = Monitor::open(
+      config_.table,
+      {.nft = nft_->port(), .worker_nft = worker_nft_->port(), .routes = routes_->port()},
+      routes::kNft);
   if (!opened) return opened.error();
-  monitor.emplace(std::move(*opened));
+  monitor_.emplace(std::move(*opened));
+  if (capabilities.syn_failover && !config.check_only) {
+    auto watch = UnansweredWatch::open();
+    if (watch) {
+      unanswered_.emplace(std::move(*watch));
+    } else {
+      capabilities.ejection_missing = watch.error().message();
+    }
+  }
   return capabilities;
 }
 
-Result<void> NftDriver::Impl::read_sets(netlink::Socket& socket, Family family,
-                                        nft::ElementReader& elements) const {
+Result<void> NftDriver::read_sets(netlink::Socket& socket, Family family,
+                                  nft::ElementReader& elements) const {
   std::vector<std::string> names{std::string{nft::kHairpinSet}};
   for (const Protocol protocol : {Protocol::tcp, Protocol::udp}) {
     for (const nft::Set set : kSets) names.push_back(nft::set_name(set, protocol));
@@ -147,18 +191,16 @@ Result<void> NftDriver::Impl::read_sets(netlink::Socket& socket, Family family,
   return {};
 }
 
-Result<KernelState> NftDriver::Impl::read() const {
-  auto socket = netlink::Socket::open(NETLINK_NETFILTER);
-  if (!socket) return socket.error();
+Result<KernelState> NftDriver::read_tables(netlink::Socket& socket) const {
   nft::ElementReader elements;
   std::size_t there = 0;
   bool whole = true;
   for (const Family family : kFamilies) {
-    const auto table = nft::read_table(*socket, family, config_.table);
+    const auto table = nft::read_table(socket, family, config_.table);
     if (!table) return table.error();
     if (!table->there) continue;
     ++there;
-    const auto schema = read_family(*socket, family, *table, elements);
+    const auto schema = read_family(socket, family, *table, elements);
     if (!schema) return schema.error();
     whole = whole && *schema == KernelState::Schema::current;
   }
@@ -169,10 +211,42 @@ Result<KernelState> NftDriver::Impl::read() const {
   return state;
 }
 
+Result<Dump> NftDriver::dump() const {
+  auto socket = netlink::Socket::open(NETLINK_NETFILTER);
+  if (!socket) return socket.error();
+  const std::uint32_t before = nft::generation(*socket);
+  auto state = read_tables(*socket);
+  if (!state) return state.error();
+  Dump dump{.state = std::move(*state), .seen = {}};
+  if (nft::generation(*socket) == before) dump.seen.generation = before;
+  for (const auto& [vip, applied] : dump.state.vips) dump.seen.elements += 1 + applied.slots.size();
+  return dump;
+}
+
+/// A map that has just grown a lot is rehashed by the kernel in the background, and a dump that
+/// meets that leaves elements out without a word. What two dumps agree on is believed, and one
+/// more of the same generation and size.
+Result<KernelState> NftDriver::read() {
+  auto last = dump();
+  for (int more = kMaxReads - 1; last && more > 0; --more) {
+    if (last->seen.generation != 0 && last->seen == agreed_) break;
+    auto again = dump();
+    if (!again) return again.error();
+    const bool same =
+        again->state.schema == last->state.schema && again->state.vips == last->state.vips;
+    last = std::move(again);
+    if (!same) continue;
+    agreed_ = last->seen;
+    break;
+  }
+  if (!last) return last.error();
+  return std::move(last->state);
+}
+
 /// `other` if the table is not as write_schema() and our commands can have left it.
-Result<KernelState::Schema> NftDriver::Impl::read_family(netlink::Socket& socket, Family family,
-                                                         const nft::TableInfo& table,
-                                                         nft::ElementReader& elements) const {
+Result<KernelState::Schema> NftDriver::read_family(netlink::Socket& socket, Family family,
+                                                   const nft::TableInfo& table,
+                                                   nft::ElementReader& elements) const {
   if (table.comment != nft::schema_comment(schema_of(family))) return KernelState::Schema::other;
   const auto read = read_sets(socket, family, elements);
   if (!read && read.error().value() == ENOENT) return KernelState::Schema::other;
@@ -180,18 +254,16 @@ Result<KernelState::Schema> NftDriver::Impl::read_family(netlink::Socket& socket
   const auto rules = nft::count_rules(socket, family, config_.table);
   if (!rules) return rules.error();
   nft::SchemaCounts expected = expected_.at(family);
-  for (const SizeClass& size_class : elements.classes()) {
-    if (size_class.family != family) continue;
-    expected.objects += nft::kClassCounts.objects;
-    expected.rules += nft::kClassCounts.rules;
-  }
+  const nft::SchemaCounts more = nft::class_counts(elements.classes(), family);
+  expected.objects += more.objects;
+  expected.rules += more.rules;
   // What we cannot have written, plan() has no words to mend.
   const bool intact = elements.strange() == 0 && table.flags == 0 &&
                       table.objects == expected.objects && *rules == expected.rules;
   return intact ? KernelState::Schema::current : KernelState::Schema::other;
 }
 
-Result<void> NftDriver::Impl::apply(const Transaction& transaction) {
+Result<void> NftDriver::apply(const Transaction& transaction) {
   MUSTER_ASSERT(nft_);
   if (!transaction.reset && transaction.commands.empty()) return {};
   netlink::Writer out;
@@ -204,19 +276,20 @@ Result<void> NftDriver::Impl::apply(const Transaction& transaction) {
   }
   std::set<SizeClass> classes = transaction.reset ? std::set<SizeClass>{} : classes_;
   for (const SizeClass& size_class : nft::classes_of(transaction.commands)) {
+    const bool first = !nft::has_affinity(classes, size_class.family, size_class.protocol);
     if (!classes.insert(size_class).second) continue;
-    nft::write_class(out, *nft_, schema_of(size_class.family), size_class);
+    nft::write_class(out, *nft_, schema_of(size_class.family), size_class, first);
   }
   nft::write_commands(out, *nft_, config_.table, transaction.commands);
   auto done = transaction.commands.size() < nft::kNoticedCommands
                   ? nft::commit(*nft_, out)
-                  : nft::commit_unnoticed(*nft_, out, *monitor);
-  detail = nft_->detail();
+                  : nft::commit_unnoticed(*nft_, out, *monitor_);
+  detail_ = nft_->detail();
   if (done) classes_ = std::move(classes);
   return done;
 }
 
-Result<std::size_t> NftDriver::Impl::publish_routes(const RouteSources& sources) {
+Result<std::size_t> NftDriver::publish_routes(const RouteSources& sources) {
   std::vector<routes::Route> wanted;
   for (const auto& [family, source] :
        {std::pair{Family::v4, sources.v4}, std::pair{Family::v6, sources.v6}}) {
@@ -228,7 +301,7 @@ Result<std::size_t> NftDriver::Impl::publish_routes(const RouteSources& sources)
   }
   auto changed = routes::publish(*routes_, routes::kNft, wanted);
   if (!changed) {
-    detail = routes_->detail();
+    detail_ = routes_->detail();
     return changed;
   }
   for (const Family family : kFamilies) {
@@ -239,14 +312,14 @@ Result<std::size_t> NftDriver::Impl::publish_routes(const RouteSources& sources)
   return changed;
 }
 
-RouteSources NftDriver::Impl::find_sources() {
+RouteSources NftDriver::find_sources() {
   RouteSources found;
   if (config_.range_v4) found.v4 = routes::source_towards(*routes_, config_.range_v4->address);
   if (config_.range_v6) found.v6 = routes::source_towards(*routes_, config_.range_v6->address);
   return found;
 }
 
-Result<std::size_t> NftDriver::Impl::present() const {
+Result<std::size_t> NftDriver::present() {
   auto socket = netlink::Socket::open(NETLINK_NETFILTER);
   if (!socket) return socket.error();
   std::size_t count = 0;
@@ -257,7 +330,7 @@ Result<std::size_t> NftDriver::Impl::present() const {
   return count;
 }
 
-Result<std::vector<std::string>> NftDriver::Impl::cleanup() {
+Result<std::vector<std::string>> NftDriver::cleanup() {
   std::vector<std::string> removed;
   auto route_socket = netlink::Socket::open(NETLINK_ROUTE);
   if (!route_socket) return route_socket.error();
@@ -298,53 +371,10 @@ Result<std::vector<std::string>> NftDriver::Impl::cleanup() {
   return removed;
 }
 
-NftDriver::NftDriver(const std::string& table) : impl_{std::make_unique<Impl>(table)} {}
-NftDriver::~NftDriver() = default;
+}  // namespace
 
-Result<Capabilities> NftDriver::open(const DriverConfig& config) {
-  return impl_->open(config);
-}
-/// A map that has just grown a lot is rehashed by the kernel in the background, and a dump that
-/// meets that leaves elements out without a word. What two dumps agree on is believed.
-Result<KernelState> NftDriver::read() {
-  auto state = impl_->read();
-  for (int more = kMaxReads - 1; state && more > 0; --more) {
-    auto again = impl_->read();
-    if (!again) return again;
-    if (again->schema == state->schema && again->vips == state->vips) return again;
-    state = std::move(again);
-  }
-  return state;
-}
-void NftDriver::adopt(const KernelState& state) {
-  impl_->adopt(state);
-}
-Result<void> NftDriver::apply(const Transaction& transaction) {
-  return impl_->apply(transaction);
-}
-Result<std::size_t> NftDriver::publish_routes(const RouteSources& sources) {
-  return impl_->publish_routes(sources);
-}
-RouteSources NftDriver::find_sources() {
-  return impl_->find_sources();
-}
-Result<std::size_t> NftDriver::flush_udp(const UdpKeep& keep) {
-  return flush_stale_udp(keep);
-}
-int NftDriver::monitor_fd() const noexcept {
-  return impl_->monitor ? impl_->monitor->fd() : -1;
-}
-bool NftDriver::drain_monitor() {
-  return impl_->monitor && impl_->monitor->drain();
-}
-Result<std::size_t> NftDriver::present() {
-  return impl_->present();
-}
-Result<std::vector<std::string>> NftDriver::cleanup() {
-  return impl_->cleanup();
-}
-std::string NftDriver::detail() const {
-  return impl_->detail;
+std::unique_ptr<Driver> make_nft_driver(const std::string& table) {
+  return std::make_unique<NftDriver>(table);
 }
 
 }  // namespace muster::lb

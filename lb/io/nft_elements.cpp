@@ -11,6 +11,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include "lb/io/nft_fields.hpp"
 #include "lb/io/nft_schema.hpp"
 
 namespace muster::lb::nft {
@@ -18,34 +19,6 @@ namespace {
 
 /// A message's list of elements is one attribute, whose length has 16 bits.
 constexpr std::size_t kMessageSize = 60'000;
-
-/// Octets of a key or value: at most two IPv6 addresses.
-class Fields {
- public:
-  Fields& address(const IpAddress& address) {
-    for (const std::uint8_t octet : address.octets()) octets_[size_++] = octet;
-    return *this;
-  }
-  Fields& port(Port port) {
-    octets_[size_++] = static_cast<std::uint8_t>(port.number() >> 8);
-    octets_[size_++] = static_cast<std::uint8_t>(port.number() & 0xFF);
-    size_ += 2;
-    return *this;
-  }
-  Fields& endpoint(const Endpoint& endpoint) {
-    return address(endpoint.address).port(endpoint.port);
-  }
-  Fields& host(std::uint32_t value) {
-    std::memcpy(octets_.data() + size_, &value, sizeof value);
-    size_ += sizeof value;
-    return *this;
-  }
-  netlink::Bytes bytes() const { return {octets_.data(), size_}; }
-
- private:
-  std::array<std::uint8_t, 32> octets_{};
-  std::size_t size_ = 0;
-};
 
 struct Element {
   Fields key;
@@ -159,6 +132,14 @@ void write_changes(netlink::Writer& out, netlink::Socket& socket, const Where& w
   });
 }
 
+std::uint64_t packets_of(netlink::Bytes element) {
+  const netlink::Bytes counter =
+      netlink::find(netlink::find(element, NFTA_SET_ELEM_EXPR).value, NFTA_EXPR_DATA).value;
+  return netlink::find(counter, NFTA_COUNTER_PACKETS).u64_be().value_or(0);
+}
+
+}  // namespace
+
 std::optional<IpAddress> read_address(netlink::Bytes& rest, Family family) {
   const std::size_t size = family == Family::v4 ? 4 : 16;
   if (rest.size() < size) return std::nullopt;
@@ -190,26 +171,6 @@ std::optional<std::uint32_t> read_host(netlink::Bytes& rest) {
   if (value) rest = rest.subspan(4);
   return value;
 }
-
-netlink::Bytes data_of(netlink::Bytes element, std::uint16_t type) {
-  return netlink::find(netlink::find(element, type).value, NFTA_DATA_VALUE).value;
-}
-
-std::uint64_t packets_of(netlink::Bytes element) {
-  const netlink::Bytes counter =
-      netlink::find(netlink::find(element, NFTA_SET_ELEM_EXPR).value, NFTA_EXPR_DATA).value;
-  return netlink::find(counter, NFTA_COUNTER_PACKETS).u64_be().value_or(0);
-}
-
-template <class Each>
-void each_element(const netlink::Message& message, Each each) {
-  if (message.header.nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM)) return;
-  netlink::Attributes list{
-      netlink::find(message.attributes(sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS).value};
-  while (const auto element = list.next()) each(element->value);
-}
-
-}  // namespace
 
 void write_commands(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
                     std::span<const Command> commands) {

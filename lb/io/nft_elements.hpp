@@ -12,11 +12,7 @@
 #include "lb/io/netlink.hpp"
 #include "lb/io/nft_schema.hpp"
 
-/// Commands as elements of our maps, and elements read back.
-///
-/// Each field of a key or value takes a multiple of four octets. Addresses and ports are in
-/// network order, slot numbers and class ids in the host's: what the expressions leave in their
-/// registers.
+/// Commands as elements of our maps, and elements read back; nft_fields.hpp has their octets.
 namespace muster::lb::nft {
 
 /// Appends the messages for `commands`: removals before additions in each set, so that one

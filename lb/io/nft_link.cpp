@@ -32,7 +32,8 @@ bool bridges_call_us(Family family) {
   return file >> on && on == 1;
 }
 
-/// The ruleset's generation: up by one with every transaction of anybody. 0 if it is not told.
+}  // namespace
+
 std::uint32_t generation(netlink::Socket& socket) {
   netlink::Writer out;
   begin(out, NFT_MSG_GETGEN, NLM_F_ACK, socket.next_sequence(), AF_UNSPEC);
@@ -44,8 +45,6 @@ std::uint32_t generation(netlink::Socket& socket) {
   });
   return done ? generation : 0;
 }
-
-}  // namespace
 
 Result<TableInfo> read_table(netlink::Socket& socket, Family family, std::string_view name) {
   netlink::Writer out;

@@ -41,6 +41,9 @@ void write_removal(netlink::Writer& out, netlink::Socket& socket, std::string_vi
 void write_flush(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
                  Family family, std::string_view chain);
 
+/// The ruleset's generation: up by one with every transaction of anybody. 0 if it is not told.
+std::uint32_t generation(netlink::Socket& socket);
+
 /// Ends the batch that `out` holds and has the kernel carry it out.
 Result<void> commit(netlink::Socket& socket, netlink::Writer& out);
 /// The same for a large batch: `monitor` does not listen meanwhile, and is told if somebody else

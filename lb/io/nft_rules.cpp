@@ -9,6 +9,7 @@
 #include <linux/netfilter/nf_conntrack_tuple_common.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_cttimeout.h>
 
 #include "lb/io/nft_notes.hpp"
 
@@ -90,9 +91,29 @@ void TableWriter::set(std::string_view name, const SetShape& shape) {
 void TableWriter::dynamic_set(std::string_view name, const SetShape& shape,
                               std::uint64_t milliseconds, std::uint32_t most) {
   open_set(name, shape, NFT_SET_EVAL | NFT_SET_TIMEOUT);
-  const std::uint64_t timeout = htobe64(milliseconds);
-  out_.attribute(NFTA_SET_TIMEOUT, {reinterpret_cast<const std::uint8_t*>(&timeout), 8});
+  if (milliseconds > 0) {
+    const std::uint64_t timeout = htobe64(milliseconds);
+    out_.attribute(NFTA_SET_TIMEOUT, {reinterpret_cast<const std::uint8_t*>(&timeout), 8});
+  }
   out_.nest(NFTA_SET_DESC, [&] { out_.u32_be(NFTA_SET_DESC_SIZE, most); });
+  out_.end();
+}
+
+void TableWriter::timeout_policy(std::string_view name, std::uint32_t syn_sent,
+                                 std::optional<std::uint32_t> close) {
+  ++counts_.objects;
+  open(NFT_MSG_NEWOBJ, 0);
+  out_.text(NFTA_OBJ_TABLE, name_);
+  out_.text(NFTA_OBJ_NAME, name);
+  out_.u32_be(NFTA_OBJ_TYPE, NFT_OBJECT_CT_TIMEOUT);
+  out_.nest(NFTA_OBJ_DATA, [&] {
+    out_.u16_be(NFTA_CT_TIMEOUT_L3PROTO, v4_ ? NFPROTO_IPV4 : NFPROTO_IPV6);
+    out_.u8(NFTA_CT_TIMEOUT_L4PROTO, IPPROTO_TCP);
+    out_.nest(NFTA_CT_TIMEOUT_DATA, [&] {
+      out_.u32_be(CTA_TIMEOUT_TCP_SYN_SENT, syn_sent);
+      if (close) out_.u32_be(CTA_TIMEOUT_TCP_CLOSE, *close);
+    });
+  });
   out_.end();
 }
 
@@ -150,6 +171,13 @@ void TableWriter::load_original_service(Protocol protocol) {
   match_protocol(protocol);
   original(v4_ ? NFT_CT_DST_IP : NFT_CT_DST_IP6, kReg);
   original(NFT_CT_PROTO_DST, after_address());
+}
+
+void TableWriter::load_client(Protocol protocol) {
+  match_protocol(protocol);
+  load_source(kReg);
+  load_destination(after_address());
+  payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, after_client() - 1);
 }
 
 void TableWriter::load_zero(std::uint32_t to) {
@@ -241,6 +269,27 @@ void TableWriter::must_be_in(std::string_view set) {
   });
 }
 
+void TableWriter::must_not_be_in(std::string_view set) {
+  expression("lookup", [&] {
+    out_.text(NFTA_LOOKUP_SET, set);
+    out_.u32_be(NFTA_LOOKUP_SREG, kReg);
+    out_.u32_be(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+  });
+}
+
+void TableWriter::dynset(std::string_view set, std::uint32_t operation, std::uint32_t data,
+                         std::uint32_t seconds) {
+  expression("dynset", [&] {
+    out_.text(NFTA_DYNSET_SET_NAME, set);
+    out_.u32_be(NFTA_DYNSET_OP, operation);
+    out_.u32_be(NFTA_DYNSET_SREG_KEY, kReg);
+    if (data != 0) out_.u32_be(NFTA_DYNSET_SREG_DATA, data);
+    if (seconds == 0) return;
+    const std::uint64_t timeout = htobe64(std::uint64_t{seconds} * 1000);
+    out_.attribute(NFTA_DYNSET_TIMEOUT, {reinterpret_cast<const std::uint8_t*>(&timeout), 8});
+  });
+}
+
 void TableWriter::lookup(std::string_view map, std::uint32_t to) {
   expression("lookup", [&] {
     out_.text(NFTA_LOOKUP_SET, map);
@@ -267,6 +316,13 @@ void TableWriter::verdict(int code, std::string_view to) {
   out_.nest(NFTA_DATA_VERDICT, [&] {
     out_.u32_be(NFTA_VERDICT_CODE, static_cast<std::uint32_t>(code));
     out_.text(NFTA_VERDICT_CHAIN, to);
+  });
+}
+
+void TableWriter::set_timeout(std::string_view policy) {
+  expression("objref", [&] {
+    out_.u32_be(NFTA_OBJREF_IMM_TYPE, NFT_OBJECT_CT_TIMEOUT);
+    out_.text(NFTA_OBJREF_IMM_NAME, policy);
   });
 }
 

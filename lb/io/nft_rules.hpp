@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -74,9 +75,12 @@ class TableWriter {
   void open(std::uint16_t message, std::uint16_t flags);
   void table(std::string_view comment);
   void set(std::string_view name, const SetShape& shape);
-  /// Entries come from packets, and go after a time.
+  /// Entries come from packets, and go after a time; 0: after the time that their rule says.
   void dynamic_set(std::string_view name, const SetShape& shape, std::uint64_t milliseconds,
                    std::uint32_t most);
+  /// Timeouts of tcp flows in seconds. What is not said the kernel takes from the system's own.
+  void timeout_policy(std::string_view name, std::uint32_t syn_sent,
+                      std::optional<std::uint32_t> close);
   void chain(std::string_view name);
   void hook(std::string_view name, std::uint32_t number, std::string_view type,
             std::int32_t priority);
@@ -104,6 +108,8 @@ class TableWriter {
   std::uint32_t address_type() const noexcept { return v4_ ? kTypeIpv4 : kTypeIpv6; }
   std::uint32_t address_size() const noexcept { return v4_ ? 4 : 16; }
   std::uint32_t after_address() const noexcept { return kReg + address_size() / 4; }
+  /// Past what load_client() loads.
+  std::uint32_t after_client() const noexcept { return kReg + 2 * (address_size() / 4) + 1; }
   /// ip daddr . tcp dport
   SetShape service_shape() const {
     return {.key_type = concat(address_type(), kTypeService), .key_size = address_size() + 4};
@@ -117,6 +123,8 @@ class TableWriter {
   void load_service(Protocol protocol);
   /// The same as the client dialled it, before any translation.
   void load_original_service(Protocol protocol);
+  /// ip saddr . ip daddr . tcp dport, if it is of this protocol.
+  void load_client(Protocol protocol);
   void load_zero(std::uint32_t to = kReg);
   void meta_load(std::uint32_t key, std::uint32_t to);
   void conntrack(std::uint32_t key);
@@ -132,12 +140,17 @@ class TableWriter {
   void match_conntrack(std::uint32_t key, std::uint32_t bit);
   void match_new();
   void must_be_in(std::string_view set);
+  void must_not_be_in(std::string_view set);
 
   // Actions.
   void lookup(std::string_view map, std::uint32_t to);
   void set_priority(std::uint32_t from = kReg);
+  /// Changes the element of a dynamic set whose key begins at kReg. `data`: a register; 0: none.
+  void dynset(std::string_view set, std::uint32_t operation, std::uint32_t data = 0,
+              std::uint32_t seconds = 0);
   void jump(int code, std::string_view to);
   void verdict(int code, std::string_view to);
+  void set_timeout(std::string_view policy);
   void drop();
   void masquerade();
   void reject(std::uint32_t type, std::uint8_t code);

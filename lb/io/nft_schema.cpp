@@ -1,5 +1,6 @@
 #include "lb/io/nft_schema.hpp"
 
+#include <algorithm>
 #include <array>
 #include <netinet/in.h>
 
@@ -7,7 +8,6 @@
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_conntrack_tuple_common.h>
 #include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink_cttimeout.h>
 
 #include "lb/core/slots.hpp"
 #include "lb/io/nft_notes.hpp"
@@ -40,12 +40,33 @@ constexpr std::uint32_t kMaxRetried = 65536;  // above it refusals are passed on
 constexpr std::uint32_t kTranslated = IPS_DST_NAT;
 constexpr std::uint32_t kTranslatedOrStood = IPS_DST_NAT | IPS_ASSURED;
 
-constexpr std::array kPolicies{Policy::random, Policy::round_robin};
+/// Clients of Vips with affinity remembered at once, for each family and protocol; others are
+/// balanced as if there were no affinity.
+constexpr std::uint32_t kMaxClients = 65536;
+
+/// Any number that all nodes have alike.
+constexpr std::uint32_t kHashSeed = 0x6D757374;
+
+constexpr std::array kPolicies{Policy::random, Policy::round_robin, Policy::source_hash};
+constexpr std::array kPolicyNames{"random_", "rr_", "hash_"};
 constexpr std::array kProtocols{Protocol::tcp, Protocol::udp};
 
 std::string class_chain(const Selector& selector, Protocol protocol) {
-  return std::string{selector.policy == Policy::random ? "random_" : "rr_"} +
-         std::to_string(selector.size) + "_" + std::string{to_string(protocol)};
+  std::string name = kPolicyNames[static_cast<std::size_t>(selector.policy)];
+  name += std::to_string(selector.size) + "_";
+  if (selector.affinity_seconds > 0) name += std::to_string(selector.affinity_seconds) + "s_";
+  return name += to_string(protocol);
+}
+
+std::string remember_name(Protocol protocol) {
+  return "remember_" + std::string{to_string(protocol)};
+}
+std::string remember_chain(const Selector& selector, Protocol protocol) {
+  return "remember_" + class_chain(selector, protocol);
+}
+/// The classes whose clients are remembered.
+std::string affine_name(Protocol protocol) {
+  return "affine_" + std::string{to_string(protocol)};
 }
 
 /// One table being written.
@@ -56,7 +77,7 @@ class SchemaWriter : private TableWriter {
 
   SchemaCounts write() {
     table(schema_comment(options_));
-    if (options_.syn_failover) timeout_policy();
+    if (options_.syn_failover) timeout_policy(kTimeoutPolicy, kSynSentSeconds, kClosedSeconds);
     sets();
     service_chain();
     hook("prerouting", NF_INET_PRE_ROUTING, "nat", kDnatPriority);
@@ -69,31 +90,21 @@ class SchemaWriter : private TableWriter {
     return counts_;
   }
 
-  SchemaCounts write(const SizeClass& size_class) {
-    class_rules(size_class.selector, size_class.protocol);
-    class_element(size_class);
+  SchemaCounts write(const SizeClass& size_class, bool first_with_affinity) {
+    const auto& [family, protocol, selector] = size_class;
+    const bool affinity = selector.affinity_seconds > 0;
+    if (affinity) {
+      affinity_rules(selector, protocol);
+      if (first_with_affinity) affinity_dispatch(protocol);
+      class_element(selector, affine_name(protocol), NFT_JUMP, remember_chain(selector, protocol));
+    } else {
+      class_rules(selector, protocol);
+    }
+    class_element(selector, classes_name(protocol), NFT_GOTO, class_chain(selector, protocol));
     return counts_;
   }
 
  private:
-  void timeout_policy() {
-    ++counts_.objects;
-    open(NFT_MSG_NEWOBJ, 0);
-    out_.text(NFTA_OBJ_TABLE, options_.table);
-    out_.text(NFTA_OBJ_NAME, kTimeoutPolicy);
-    out_.u32_be(NFTA_OBJ_TYPE, NFT_OBJECT_CT_TIMEOUT);
-    out_.nest(NFTA_OBJ_DATA, [this] {
-      out_.u16_be(NFTA_CT_TIMEOUT_L3PROTO, v4_ ? NFPROTO_IPV4 : NFPROTO_IPV6);
-      out_.u8(NFTA_CT_TIMEOUT_L4PROTO, IPPROTO_TCP);
-      // What is not said here the kernel takes from the system's own timeouts.
-      out_.nest(NFTA_CT_TIMEOUT_DATA, [this] {
-        out_.u32_be(CTA_TIMEOUT_TCP_SYN_SENT, kSynSentSeconds);
-        out_.u32_be(CTA_TIMEOUT_TCP_CLOSE, kClosedSeconds);
-      });
-    });
-    out_.end();
-  }
-
   void sets() {
     const auto [service, service_size] =
         std::pair{service_shape().key_type, service_shape().key_size};
@@ -117,6 +128,17 @@ class SchemaWriter : private TableWriter {
                                            .counted = true,
                                            .notes = slots_notes(options_.family, protocol)});
       set(set_name(Set::refused, protocol), service_shape());
+      dynamic_set(affinity_name(protocol),
+                  {.key_type = concat(concat(address_type(), address_type()), kTypeService),
+                   .key_size = 2 * address_size() + 4,
+                   .data_type = service,
+                   .data_size = service_size},
+                  0, kMaxClients);
+      set(affine_name(protocol), {.key_type = kTypeClassid,
+                                  .key_size = 4,
+                                  .data_type = kTypeVerdict,
+                                  .data_size = 0,
+                                  .notes = host_order_key});
     }
     if (options_.syn_failover) {
       dynamic_set(kRetriedSet, service_shape(), kRetriedMilliseconds, kMaxRetried);
@@ -126,37 +148,68 @@ class SchemaWriter : private TableWriter {
     set(kBridgesSet, {.key_type = concat(kTypeIfindex, kTypeIfindex), .key_size = 8});
   }
 
-  /// dnat to ip daddr . tcp dport . numgen random mod N map @slots_tcp
-  void translate(const Selector& selector, Protocol protocol) {
-    load_service(protocol);
+  /// numgen random mod N
+  void number(const Selector& selector, std::uint32_t to) {
     expression("numgen", [&] {
-      out_.u32_be(NFTA_NG_DREG, after_address() + 1);
+      out_.u32_be(NFTA_NG_DREG, to);
       out_.u32_be(NFTA_NG_MODULUS, selector.size);
       out_.u32_be(NFTA_NG_TYPE,
                   selector.policy == Policy::random ? NFT_NG_RANDOM : NFT_NG_INCREMENTAL);
       out_.u32_be(NFTA_NG_OFFSET, 0);
     });
-    lookup(set_name(Set::slots, protocol), kReg);
+  }
+
+  /// jhash ip saddr mod N
+  void hash(const Selector& selector, std::uint32_t to) {
+    load_source(to + 1);
+    expression("hash", [&] {
+      out_.u32_be(NFTA_HASH_SREG, to + 1);
+      out_.u32_be(NFTA_HASH_DREG, to);
+      out_.u32_be(NFTA_HASH_LEN, address_size());
+      out_.u32_be(NFTA_HASH_MODULUS, selector.size);
+      out_.u32_be(NFTA_HASH_SEED, kHashSeed);
+      out_.u32_be(NFTA_HASH_TYPE, NFT_HASH_JENKINS);
+    });
+  }
+
+  /// ip daddr . tcp dport . numgen random mod N map @slots_tcp
+  void choose(const Selector& selector, Protocol protocol, std::uint32_t to) {
+    load_service(protocol);
+    if (selector.policy == Policy::source_hash) {
+      hash(selector, after_address() + 1);
+    } else {
+      number(selector, after_address() + 1);
+    }
+    lookup(set_name(Set::slots, protocol), to);
+  }
+
+  void dnat(std::uint32_t to) {
     expression("nat", [&] {
       out_.u32_be(NFTA_NAT_TYPE, NFT_NAT_DNAT);
       out_.u32_be(NFTA_NAT_FAMILY, family_);
-      out_.u32_be(NFTA_NAT_REG_ADDR_MIN, kReg);
-      out_.u32_be(NFTA_NAT_REG_PROTO_MIN, after_address());
+      out_.u32_be(NFTA_NAT_REG_ADDR_MIN, to);
+      out_.u32_be(NFTA_NAT_REG_PROTO_MIN, to + address_size() / 4);
     });
+  }
+
+  void translate(const Selector& selector, Protocol protocol) {
+    choose(selector, protocol, kReg);
+    dnat(kReg);
+  }
+
+  /// What comes first in each class: the priority has done its work.
+  void begin_class(Protocol protocol) {
+    load_zero();
+    set_priority();
+    if (protocol != Protocol::tcp || !options_.syn_failover) return;
+    set_timeout(kTimeoutPolicy);
   }
 
   void class_rules(const Selector& selector, Protocol protocol) {
     const std::string name = class_chain(selector, protocol);
     chain(name);
     rule(name, [&] {
-      load_zero();
-      set_priority();
-      if (protocol == Protocol::tcp && options_.syn_failover) {
-        expression("objref", [&] {
-          out_.u32_be(NFTA_OBJREF_IMM_TYPE, NFT_OBJECT_CT_TIMEOUT);
-          out_.text(NFTA_OBJREF_IMM_NAME, kTimeoutPolicy);
-        });
-      }
+      begin_class(protocol);
       translate(selector, protocol);
     });
     // Reached only if the slot was gone: the table shrank between this packet's two look-ups, or
@@ -164,18 +217,67 @@ class SchemaWriter : private TableWriter {
     rule(name, [&] { translate(selector, protocol); });
   }
 
+  /// Who was here before goes where he went; others are balanced as without affinity.
+  void affinity_rules(const Selector& selector, Protocol protocol) {
+    const std::string name = class_chain(selector, protocol);
+    chain(name);
+    rule(name, [&] {
+      begin_class(protocol);
+      load_client(protocol);
+      lookup(affinity_name(protocol), after_client());
+      dnat(after_client());
+    });
+    rule(name, [&] { translate(selector, protocol); });
+    rule(name, [&] { translate(selector, protocol); });
+    const std::string remember = remember_chain(selector, protocol);
+    chain(remember);
+    rule(remember, [&] {
+      load_original_client(protocol);
+      load_destination(after_client());
+      payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, after_client() + address_size() / 4);
+      dynset(affinity_name(protocol), NFT_DYNSET_OP_UPDATE, after_client(),
+             selector.affinity_seconds);
+    });
+  }
+
+  /// What was translated is remembered on its way out, where its backend is a field of the packet:
+  /// nft has no words for an element whose value is a look-up. By the packet's priority, as in
+  /// dispatch().
+  void affinity_dispatch(Protocol protocol) {
+    const std::string name = remember_name(protocol);
+    rule(name, [&] {
+      load_original_service(protocol);
+      lookup(set_name(Set::vips, protocol), kReg);
+      set_priority();
+      meta_load(NFT_META_PRIORITY, kReg);
+      lookup(affine_name(protocol), NFT_REG_VERDICT);
+    });
+    rule(name, [&] {
+      load_original_service(protocol);
+      lookup(set_name(Set::vips, protocol), kReg);
+      load_zero();
+      set_priority();
+    });
+  }
+
+  void load_original_client(Protocol protocol) {
+    match_protocol(protocol);
+    original(v4_ ? NFT_CT_SRC_IP : NFT_CT_SRC_IP6, kReg);
+    original(v4_ ? NFT_CT_DST_IP : NFT_CT_DST_IP6, after_address());
+    original(NFT_CT_PROTO_DST, after_client() - 1);
+  }
+
   /// Not a verdict in `vips` itself: each change there would have the kernel walk all of them to
   /// look for loops, 2.3 ms with 10,000 Vips.
-  void class_element(const SizeClass& size_class) {
+  void class_element(const Selector& selector, std::string_view map, int code,
+                     std::string_view to) {
     open(NFT_MSG_NEWSETELEM, NLM_F_EXCL);
     out_.text(NFTA_SET_ELEM_LIST_TABLE, options_.table);
-    out_.text(NFTA_SET_ELEM_LIST_SET, classes_name(size_class.protocol));
+    out_.text(NFTA_SET_ELEM_LIST_SET, map);
     out_.nest(NFTA_SET_ELEM_LIST_ELEMENTS, [&] {
       out_.nest(NFTA_LIST_ELEM, [&] {
-        data(NFTA_SET_ELEM_KEY, class_id(size_class.selector));
-        out_.nest(NFTA_SET_ELEM_DATA, [&] {
-          verdict(NFT_GOTO, class_chain(size_class.selector, size_class.protocol));
-        });
+        data(NFTA_SET_ELEM_KEY, class_id(selector));
+        out_.nest(NFTA_SET_ELEM_DATA, [&] { verdict(code, to); });
       });
     });
     out_.end();
@@ -208,6 +310,14 @@ class SchemaWriter : private TableWriter {
 
   void masquerade_chain() {
     hook("postrouting", NF_INET_POST_ROUTING, "nat", kMasqueradePriority);
+    for (const Protocol protocol : kProtocols) {  // empty until a Vip has affinity
+      chain(remember_name(protocol));
+      rule("postrouting", [&] {
+        match_conntrack(NFT_CT_STATUS, IPS_DST_NAT);
+        match_protocol(protocol);
+        jump(NFT_JUMP, remember_name(protocol));
+      });
+    }
     rule("postrouting", [this] {
       match_conntrack(NFT_CT_STATUS, IPS_DST_NAT);
       load_source(kReg);
@@ -259,6 +369,12 @@ class SchemaWriter : private TableWriter {
   /// So a backend that has just died costs those who met it a second and not the connection.
   void retry_chain() {
     chain("refused_once");
+    rule("refused_once", [this] {  // the client's affinity is not with whoever refuses
+      load_original_client(Protocol::tcp);
+      load_source(after_client());
+      payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, after_client() + address_size() / 4);
+      dynset(affinity_name(Protocol::tcp), NFT_DYNSET_OP_DELETE, after_client());
+    });
     rule("refused_once", [this] {
       match_protocol(Protocol::tcp);  // known already; nft needs it to read its own listing
       match_other_slots();
@@ -298,26 +414,18 @@ class SchemaWriter : private TableWriter {
     original(NFT_CT_PROTO_DST, after_address());
     lookup(set_name(Set::vips, Protocol::tcp), kReg);
     set_priority();
-    for (const Policy policy : kPolicies) {
-      const std::uint32_t single = class_id({policy, 1});
-      meta_load(NFT_META_PRIORITY, kReg);
-      compare(NFT_CMP_NEQ, octets_of(single));
-    }
+    constexpr std::uint32_t kSize = 0xFFFF;
+    constexpr std::uint32_t kSingle = 1;
+    meta_load(NFT_META_PRIORITY, kReg);
+    mask(octets_of(kSize));
+    compare(NFT_CMP_NEQ, octets_of(kSingle));
   }
 
   void swallow_once() {
     original(v4_ ? NFT_CT_SRC_IP : NFT_CT_SRC_IP6, kReg);
     original(NFT_CT_PROTO_SRC, after_address());
-    expression("lookup", [this] {
-      out_.text(NFTA_LOOKUP_SET, kRetriedSet);
-      out_.u32_be(NFTA_LOOKUP_SREG, kReg);
-      out_.u32_be(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
-    });
-    expression("dynset", [this] {
-      out_.text(NFTA_DYNSET_SET_NAME, kRetriedSet);
-      out_.u32_be(NFTA_DYNSET_OP, NFT_DYNSET_OP_ADD);
-      out_.u32_be(NFTA_DYNSET_SREG_KEY, kReg);
-    });
+    must_not_be_in(kRetriedSet);
+    dynset(kRetriedSet, NFT_DYNSET_OP_ADD);
     drop();
   }
 
@@ -330,19 +438,52 @@ std::string classes_name(Protocol protocol) {
   return "classes_" + std::string{to_string(protocol)};
 }
 
+std::string affinity_name(Protocol protocol) {
+  return "affinity_" + std::string{to_string(protocol)};
+}
+
 std::string set_name(Set set, Protocol protocol) {
   std::string name = set == Set::vips ? "vips_" : set == Set::slots ? "slots_" : "refused_";
   return name += to_string(protocol);
 }
 
 std::uint32_t class_id(const Selector& selector) noexcept {
-  return static_cast<std::uint32_t>(selector.policy) << 16 | selector.size;
+  std::uint32_t affinity = 0;  // counted from 1
+  if (selector.affinity_seconds > 0) {
+    const auto step =
+        std::find(kAffinitySeconds.begin(), kAffinitySeconds.end(), selector.affinity_seconds);
+    affinity = static_cast<std::uint32_t>(step - kAffinitySeconds.begin()) + 1;
+  }
+  return affinity << 20 | static_cast<std::uint32_t>(selector.policy) << 16 | selector.size;
 }
 
 std::optional<Selector> selector_of(std::uint32_t class_id) noexcept {
   const std::uint32_t size = class_id & 0xFFFF;
-  if (class_id >> 16 >= kPolicies.size() || !is_size_class(size)) return std::nullopt;
-  return Selector{kPolicies[class_id >> 16], size};
+  const std::uint32_t policy = class_id >> 16 & 0xF;
+  const std::uint32_t affinity = class_id >> 20;
+  if (policy >= kPolicies.size() || affinity > kAffinitySeconds.size() || !is_size_class(size)) {
+    return std::nullopt;
+  }
+  return Selector{kPolicies[policy], size, affinity == 0 ? 0 : kAffinitySeconds[affinity - 1]};
+}
+
+SchemaCounts class_counts(const std::set<SizeClass>& classes, Family family) {
+  SchemaCounts counts;
+  std::set<Protocol> affine;
+  for (const SizeClass& one : classes) {
+    if (one.family != family) continue;
+    const bool affinity = one.selector.affinity_seconds > 0;
+    counts.objects += affinity ? 2 : 1;
+    counts.rules += affinity ? 4 : 2;
+    if (affinity && affine.insert(one.protocol).second) counts.rules += 2;
+  }
+  return counts;
+}
+
+bool has_affinity(const std::set<SizeClass>& classes, Family family, Protocol protocol) {
+  return std::any_of(classes.begin(), classes.end(), [&](const SizeClass& one) {
+    return one.family == family && one.protocol == protocol && one.selector.affinity_seconds > 0;
+  });
 }
 
 std::string schema_comment(const SchemaOptions& options) {
@@ -358,8 +499,9 @@ SchemaCounts write_schema(netlink::Writer& out, netlink::Socket& socket,
 }
 
 SchemaCounts write_class(netlink::Writer& out, netlink::Socket& socket,
-                         const SchemaOptions& options, const SizeClass& size_class) {
-  return SchemaWriter{out, socket, options}.write(size_class);
+                         const SchemaOptions& options, const SizeClass& size_class,
+                         bool first_with_affinity) {
+  return SchemaWriter{out, socket, options}.write(size_class, first_with_affinity);
 }
 
 }  // namespace muster::lb::nft

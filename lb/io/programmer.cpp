@@ -35,6 +35,10 @@ bool is_systemic(const ErrorCode& error) {
   }
 }
 
+bool has_affinity(const Applied& applied) {
+  return applied.selector && applied.selector->affinity_seconds > 0;
+}
+
 void append(std::vector<Command>& to, const std::vector<Command>& from) {
   to.insert(to.end(), from.begin(), from.end());
 }
@@ -101,9 +105,22 @@ void Programmer::take(const ClusterDelta& delta) {
       dirty_.insert(vip);
       // Flows may have gone stale while nobody watched.
       if (vip.protocol == Protocol::udp) udp_changed_.insert(vip);
+      if (has_affinity(applied)) affinity_changed_.insert(vip);
     }
     for (const auto& address : applied_hairpin_) hairpin_dirty_.insert(address);
   }
+}
+
+bool Programmer::note(const Unanswered& connection, TimePoint now) {
+  const bool rests = table_.failed(connection.vip, connection.backend, now);
+  if (rests) dirty_.insert(connection.vip);
+  return rests;
+}
+
+bool Programmer::advance(TimePoint now) {
+  const auto back = table_.advance(now);
+  dirty_.insert(back.begin(), back.end());
+  return !back.empty();
 }
 
 void Programmer::retry_quarantined() {
@@ -172,7 +189,11 @@ Programmer::Ran Programmer::run(const Batch& batch, std::size_t from, std::size_
     append(prune.commands, batch[i].plan.prune);
   }
   if (!make.commands.empty() && !commit(make)) return Ran::nothing;
-  for (std::size_t i = from; i < to; ++i) backends_ -= backends_of(applied_of(batch[i].vip));
+  for (std::size_t i = from; i < to; ++i) {
+    const Applied& before = applied_of(batch[i].vip);
+    backends_ -= backends_of(before);
+    if (has_affinity(before)) affinity_changed_.insert(batch[i].vip);
+  }
   record(make.commands);
   const bool pruned = prune.commands.empty() || commit(prune);
   if (pruned) record(prune.commands);
@@ -305,6 +326,17 @@ UdpKeep Programmer::take_udp_changes() {
     const auto desired = table_.desired(vip);
     if (!desired) continue;
     for (const Backend& backend : desired->backends) backends.insert(backend.endpoint);
+  }
+  return keep;
+}
+
+UdpKeep Programmer::take_affinity_changes() {
+  UdpKeep keep;
+  for (const Vip& vip : std::exchange(affinity_changed_, {})) {
+    std::set<Endpoint>& backends = keep[vip];
+    for (const auto& slot : applied_of(vip).slots) {
+      if (slot) backends.insert(*slot);
+    }
   }
   return keep;
 }

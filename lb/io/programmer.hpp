@@ -41,6 +41,11 @@ class Programmer {
   /// Takes in a change of what is wanted; nothing is written yet.
   void take(const ClusterDelta& delta);
 
+  /// A connection got no answer. True: its backend rests from now on; step() takes it out.
+  bool note(const Unanswered& connection, TimePoint now);
+  /// Brings back whose rest is over. True: there is something to do.
+  bool advance(TimePoint now);
+
   enum class Outcome : std::uint8_t {
     idle,      // all is as wanted, or waits for the first complete state
     more,      // a part was done
@@ -67,6 +72,9 @@ class Programmer {
 
   /// udp Vips changed since the last call, and whom flows to each may go on to.
   UdpKeep take_udp_changes();
+
+  /// The same for Vips with affinity, and whom remembered clients may go on to.
+  UdpKeep take_affinity_changes();
 
   struct Counts {
     std::uint64_t changes = 0;  // Vips brought to a new state
@@ -109,6 +117,7 @@ class Programmer {
   std::set<Vip> dirty_;
   std::set<Vip> quarantined_;
   std::set<Vip> udp_changed_;
+  std::set<Vip> affinity_changed_;
   /// Whose Vip wants which address in the hairpin set, and how many want it.
   std::map<Vip, std::vector<IpAddress>> hairpin_of_;
   std::map<IpAddress, std::size_t> hairpin_wanted_;

@@ -67,6 +67,20 @@ void read_addresses(Agent& agent, std::string_view pid, Problems& problems) {
   if (literal && literal->is_unicast()) agent.addresses.push_back(*literal);
 }
 
+/// `region/zone` of `{"domain":{"fault_domain":{"region":{"name":…},"zone":{"name":…}}}}`.
+std::string zone_of(dom::object info) {
+  dom::object domain;
+  if (info["domain"]["fault_domain"].get(domain) != simdjson::SUCCESS) return {};
+  std::string_view region;
+  std::string_view zone;
+  if (domain["region"]["name"].get(region) != simdjson::SUCCESS ||
+      domain["zone"]["name"].get(zone) != simdjson::SUCCESS ||
+      region.size() + zone.size() >= kMaxText) {
+    return {};
+  }
+  return std::string{region}.append("/").append(zone);
+}
+
 }  // namespace
 
 ElementParser::ElementParser(Problems& problems) : impl_{std::make_unique<Impl>(problems)} {}
@@ -112,6 +126,7 @@ std::optional<Agent> ElementParser::agent(std::string_view json) {
   }
   std::uint64_t port = 0;
   if (info["port"].get(port) == simdjson::SUCCESS) agent.port = Port::from(port);
+  agent.zone = zone_of(info);
   read_addresses(agent, text_member(*object, "pid"), impl_->problems);
   return agent;
 }

@@ -34,6 +34,7 @@ Task make_task(const TaskKey& key, const TaskInfo& info, const Agent& agent,
   task.state = info.state;
   task.health = health_of(info);
   task.agent_addresses = agent.addresses;
+  task.agent_zone = agent.zone;
   task.addresses.reserve(info.addresses.size());
   for (const ContainerAddress& from : info.addresses) {
     if (std::find(task.addresses.begin(), task.addresses.end(), from.address) ==

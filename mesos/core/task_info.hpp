@@ -24,14 +24,21 @@ inline constexpr std::size_t kMaxText = 1024;  // octets of an id or a name
 /// What the label `network-scope` of a port says its number is.
 enum class PortScope : std::uint8_t { undeclared, host, container };
 
+/// A label that is about a VIP, as written.
+struct KeyedValue {
+  std::string key;
+  std::string value;
+};
+
 /// A port as DiscoveryInfo declares it.
 struct DeclaredPort {
   std::string name;
   std::string protocol;  // lower-cased
   Port number;
   PortScope scope = PortScope::undeclared;
-  std::string network_name;             // the label `network-name`; empty: not declared
-  std::vector<std::string> vip_values;  // of its VIP labels, as written
+  std::string network_name;          // the label `network-name`; empty: not declared
+  std::vector<KeyedValue> vips;      // its VIP labels
+  std::vector<KeyedValue> policies;  // the same, each under the key of its VIP
 };
 
 /// `host_port` of the agent leads to `container_port` in the container.
@@ -52,6 +59,12 @@ struct ContainerAddress {
 struct IndexedVip {
   std::size_t index;
   Protocol protocol;
+  std::string value;
+};
+
+/// A task label `vip_port<index>_policy`.
+struct IndexedPolicy {
+  std::size_t index;
   std::string value;
 };
 
@@ -79,6 +92,7 @@ struct TaskInfo {
   std::vector<DeclaredPort> ports;
   std::vector<Port> host_ports;
   std::vector<IndexedVip> indexed_vips;
+  std::vector<IndexedPolicy> indexed_policies;
   std::vector<PortMapping> container_mappings;  // of the container
   std::vector<PortMapping> status_mappings;     // of the newest RUNNING status; for pods
   std::vector<ContainerAddress> addresses;      // of the newest RUNNING status that has any

@@ -117,7 +117,8 @@ void TaskReader::read_port(dom::object port, std::size_t index, TaskInfo& info) 
                         .number = *valid,
                         .scope = PortScope::undeclared,
                         .network_name = {},
-                        .vip_values = {}};
+                        .vips = {},
+                        .policies = {}};
   dom::array labels;
   if (list(port, "labels", labels)) {
     each(labels, "port labels", kMaxLabels, [&](dom::object label, std::size_t) {
@@ -130,11 +131,14 @@ void TaskReader::read_port(dom::object port, std::size_t index, TaskInfo& info) 
 void TaskReader::read_port_label(DeclaredPort& port, std::string_view key, std::string_view value,
                                  std::size_t index) {
   if (is_vip_key(key)) {
-    if (port.vip_values.size() == kMaxVipsPerPort) {
+    const bool policy = is_policy_key(key);
+    auto& labels = policy ? port.policies : port.vips;
+    if (labels.size() == kMaxVipsPerPort) {
       problems_.add("limit", where(index),
                     "more than " + std::to_string(kMaxVipsPerPort) + " VIP labels");
     } else {
-      port.vip_values.emplace_back(value.substr(0, kMaxVipValue + 1));
+      labels.push_back({std::string{(policy ? vip_key_of(key) : key).substr(0, kMaxText)},
+                        std::string{value.substr(0, kMaxVipValue + 1)}});
     }
   } else if (key == "network-name") {
     port.network_name = value.substr(0, kMaxText);
@@ -329,6 +333,14 @@ void TaskReader::read_labels(dom::object task, TaskInfo& info) {
     const char* const end = key.data() + key.size();
     const auto parsed = std::from_chars(key.data() + prefix.size(), end, index);
     const std::string_view value = text_member(label, "value").substr(0, kMaxVipValue + 1);
+    if (parsed.ec == std::errc{} && std::string_view{parsed.ptr, end} == "_policy") {
+      if (info.indexed_policies.size() < kMaxPorts) {
+        info.indexed_policies.push_back({index, std::string{value}});
+      } else {
+        limit("vip_port labels", kMaxPorts);
+      }
+      return;
+    }
     const bool udp = value.starts_with("udp://");
     if (parsed.ec != std::errc{} || parsed.ptr != end || (!udp && !value.starts_with("tcp://"))) {
       problems_.add("vip_label", where(),

@@ -70,9 +70,14 @@ class PortJoiner {
     locate(draft, declared.scope);
     draft.port.endpoints = endpoints(draft, declared.network_name);
     const std::size_t index = drafts_.size();
-    for (const std::string& value : declared.vip_values) {
-      for (const Protocol protocol : draft.protocols)
-        add_vip(draft, value, protocol, ", port ", index);
+    for (const KeyedValue& vip : declared.vips) {
+      const auto said = std::find_if(declared.policies.begin(), declared.policies.end(),
+                                     [&](const auto& policy) { return policy.key == vip.key; });
+      const VipPolicy policy =
+          said == declared.policies.end() ? VipPolicy{} : policy_of(said->value, ", port ", index);
+      for (const Protocol protocol : draft.protocols) {
+        add_vip(draft, vip.value, {protocol, policy}, ", port ", index);
+      }
     }
     drafts_.push_back(std::move(draft));
   }
@@ -128,10 +133,26 @@ class PortJoiner {
            std::to_string(index);
   }
 
-  void add_vip(Draft& draft, const std::string& value, Protocol protocol, const char* part,
+  VipPolicy policy_of(const std::string& value, const char* part, std::size_t index) const {
+    std::vector<std::string> bad;
+    const VipPolicy policy = parse_vip_policy(value, bad);
+    if (problems_ == nullptr) return policy;
+    for (const std::string& word : bad) {
+      problems_->add("vip_policy", where(part, index),
+                     "VIP policy " + in_quotes(word) + ": " + std::string{kPolicyWords});
+    }
+    return policy;
+  }
+
+  struct How {
+    Protocol protocol;
+    VipPolicy policy;
+  };
+  void add_vip(Draft& draft, const std::string& value, const How& how, const char* part,
                std::size_t index) const {
-    const auto vip = parse_vip_value(value, protocol, framework_name_);
+    auto vip = parse_vip_value(value, how.protocol, framework_name_);
     if (vip) {
+      vip->policy = how.policy;
       draft.port.vips.push_back(*vip);
     } else if (problems_ != nullptr) {
       problems_->add("vip_label", where(part, index),
@@ -148,7 +169,12 @@ class PortJoiner {
       }
       return;
     }
-    add_vip(draft_of(info_.host_ports[vip.index], vip.protocol), vip.value, vip.protocol,
+    const auto said = std::find_if(info_.indexed_policies.begin(), info_.indexed_policies.end(),
+                                   [&](const auto& policy) { return policy.index == vip.index; });
+    const VipPolicy policy = said == info_.indexed_policies.end()
+                                 ? VipPolicy{}
+                                 : policy_of(said->value, ", label vip_port", vip.index);
+    add_vip(draft_of(info_.host_ports[vip.index], vip.protocol), vip.value, {vip.protocol, policy},
             ", label vip_port", vip.index);
   }
 

@@ -1,6 +1,7 @@
 #include "mesos/core/vip_label.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <optional>
 #include <utility>
 
@@ -56,6 +57,89 @@ Result<VipLabel, VipLabelError> parse_vip_value(std::string_view value, Protocol
   name += framework;
   if (name.size() > kMaxVipName) return VipLabelError::too_long;
   return VipLabel{VipName{std::move(name)}, *port, protocol};
+}
+
+namespace {
+
+constexpr std::string_view kPolicyKey = "_policy";
+
+bool is_separator(char c) noexcept {
+  return c == ',' || c == ' ' || c == '\t';
+}
+
+/// `90s`, `10m`, `3h`: 1 s to kMaxAffinitySeconds.
+std::optional<std::uint32_t> parse_seconds(std::string_view text) noexcept {
+  if (text.size() < 2) return std::nullopt;
+  const char unit = text.back();
+  const std::uint64_t factor = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : 0;
+  std::uint64_t count = 0;
+  const char* const end = text.data() + text.size() - 1;
+  const auto parsed = std::from_chars(text.data(), end, count);
+  if (factor == 0 || parsed.ec != std::errc{} || parsed.ptr != end || count == 0)
+    return std::nullopt;
+  if (count > VipPolicy::kMaxAffinitySeconds / factor) return std::nullopt;
+  return static_cast<std::uint32_t>(count * factor);
+}
+
+bool take_policy_word(std::string_view word, VipPolicy& policy) {
+  using Spread = VipPolicy::Spread;
+  using Locality = VipPolicy::Locality;
+  constexpr std::string_view kAffinity = "affinity=";
+  if (word == "random") {
+    policy.spread = Spread::random;
+  } else if (word == "round_robin") {
+    policy.spread = Spread::round_robin;
+  } else if (word == "source_hash") {
+    policy.spread = Spread::source_hash;
+  } else if (word == "locality=none") {
+    policy.locality = Locality::none;
+  } else if (word == "locality=zone") {
+    policy.locality = Locality::zone;
+  } else if (word == "locality=node") {
+    policy.locality = Locality::node;
+  } else if (word == "eject=on" || word == "eject=off") {
+    policy.eject = word == "eject=on";
+  } else if (word.starts_with(kAffinity)) {
+    const auto seconds = parse_seconds(word.substr(kAffinity.size()));
+    if (seconds) policy.affinity_seconds = *seconds;
+    return seconds.has_value();
+  } else {
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+VipPolicy parse_vip_policy(std::string_view value, std::vector<std::string>& bad) {
+  VipPolicy policy;
+  if (value.size() > kMaxVipValue) {
+    bad.emplace_back(value.substr(0, kMaxVipValue));
+    return policy;
+  }
+  for (std::size_t at = 0; at < value.size();) {
+    if (is_separator(value[at])) {
+      ++at;
+      continue;
+    }
+    std::size_t end = at;
+    while (end < value.size() && !is_separator(value[end])) ++end;
+    const std::string_view word = value.substr(at, end - at);
+    if (!take_policy_word(word, policy)) bad.emplace_back(word);
+    at = end;
+  }
+  return policy;
+}
+
+bool is_policy_key(std::string_view key) noexcept {
+  if (!is_vip_key(key) || key.size() < kPolicyKey.size()) return false;
+  const std::string_view end = key.substr(key.size() - kPolicyKey.size());
+  return std::equal(end.begin(), end.end(), kPolicyKey.begin(),
+                    [](char a, char b) { return a == b || a == (b == '_' ? b : b - 'a' + 'A'); });
+}
+
+std::string_view vip_key_of(std::string_view policy_key) noexcept {
+  return policy_key.substr(0, policy_key.size() - kPolicyKey.size());
 }
 
 bool is_vip_key(std::string_view key) noexcept {

@@ -28,6 +28,21 @@ inline constexpr std::size_t kMaxVipValue = 512;
 Result<VipLabel, VipLabelError> parse_vip_value(std::string_view value, Protocol protocol,
                                                 std::string_view framework_name);
 
+/// Reads words between commas or spaces: `random`, `round_robin`, `source_hash`,
+/// `affinity=<n>s|m|h`, `locality=none|zone|node`, `eject=on|off`. Later words win. A word that
+/// cannot be read is left out and appended to `bad`; the others hold.
+VipPolicy parse_vip_policy(std::string_view value, std::vector<std::string>& bad);
+
+/// What is said of a word in `bad`.
+inline constexpr std::string_view kPolicyWords =
+    "it can be random, round_robin, source_hash, affinity=<1s to 24h>, locality=none|zone|node, "
+    "eject=on|off";
+
+/// True for a key that declares the policy of a VIP: `VIP_0_POLICY` that of `VIP_0`.
+bool is_policy_key(std::string_view key) noexcept;
+/// The key of the VIP whose policy `key` declares.
+std::string_view vip_key_of(std::string_view policy_key) noexcept;
+
 /// True for a port label's key that declares a VIP: it starts with `VIP` or `vip`, no other case.
 bool is_vip_key(std::string_view key) noexcept;
 

@@ -81,6 +81,12 @@ TEST_CASE("nft reads back what it prints of our tables") {
   node.allocate(allocation("web.marathon", "11.0.0.1", "fd01:c::1"));
   node.add(task("1", {named("web.marathon", 80), named("web.marathon", 80, Protocol::udp)},
                 {"10.2.0.1:8080", "[fd00:2::1]:8080"}));
+  VipLabel hashed = literal("11.0.0.2", 80);
+  hashed.policy = {.spread = VipPolicy::Spread::source_hash, .affinity_seconds = 600};
+  VipLabel sticky = literal("11.0.0.3", 80, Protocol::udp);
+  sticky.policy.affinity_seconds = 30;
+  node.add(task("2", {hashed, sticky}, {"10.2.0.2:8080"}));
+  node.add(task("3", {hashed, sticky}, {"10.2.0.3:8080"}));
   const std::string listing = netns.shell("nft -s list ruleset");
   CHECK(listing.find("11.0.0.1 . 80") != std::string::npos);
   const Netns other;

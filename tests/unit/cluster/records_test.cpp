@@ -58,6 +58,13 @@ Task full_task() {
   task.host_ports.push_back(port(31001));
   task.ports[0].container_port = port(8080);
   task.ports[0].vips.push_back({ip("10.9.9.9"), port(53), Protocol::udp});
+  task.ports[0].vips.push_back({ip("10.9.9.9"),
+                                port(54),
+                                Protocol::tcp,
+                                {.spread = VipPolicy::Spread::source_hash,
+                                 .locality = VipPolicy::Locality::zone,
+                                 .affinity_seconds = 600,
+                                 .eject = false}});
   task.ports.push_back({.name = "",
                         .protocol = "",
                         .number = port(31001),
@@ -115,6 +122,26 @@ TEST_CASE("a malformed task record is refused with its reason") {
     const auto task = decode_task(kShard, record_key(key("t1")), from_hex(row.hex));
     REQUIRE_FALSE(task.has_value());
     CHECK(to_string(task.error()) == to_string(row.error));
+  }
+}
+
+TEST_CASE("what a later version may say of a VIP's policy counts as not said") {
+  struct Row {
+    std::string what;
+    std::string field;
+    VipPolicy policy;
+  };
+  for (const Row& row : std::vector<Row>{
+           {"a spread of a later version", "05 01 09", {}},
+           {"a locality of a later version", "06 01 09", {}},
+           {"a field of a later version", "09 01 09", {}},
+           {"all that is known", "05 01 02", {.spread = VipPolicy::Spread::round_robin}}}) {
+    CAPTURE(row.what);
+    const auto task =
+        decode_task(kShard, record_key(key("t1")),
+                    from_hex("01 07 10 03 02 0050 07 0a 02 01 61 03 02 0050 " + row.field));
+    REQUIRE(task.has_value());
+    CHECK(task->ports.at(0).vips.at(0).policy == row.policy);
   }
 }
 

@@ -254,9 +254,19 @@ TEST_CASE("connection series end at a bound, and the rest is one series") {
   ConnectionMetrics metrics;
   metrics.publish(totals, nullptr);
   const auto families = metrics.Collect();
-  REQUIRE(families.size() == 1);
+  REQUIRE(families.size() == 2);
   REQUIRE(families[0].metric.size() == ConnectionMetrics::kMaxSeries + 1);
   CHECK(families[0].metric.back().counter.value == 2000);
+  CHECK(families[1].metric.size() == 3000);
+  auto wide = std::make_shared<ConnectionTotals>();
+  for (std::uint16_t i = 1; i <= ConnectionMetrics::kMaxBackendSeries + 5; ++i) {
+    (*wide)[tcp("10.1.0.1:80")][{ip("10.0.0.1"), port(i)}] = 3;
+  }
+  metrics.publish(wide, nullptr);
+  const auto again = metrics.Collect();
+  CHECK(again[0].metric.size() == 1);
+  REQUIRE(again[1].metric.size() == ConnectionMetrics::kMaxBackendSeries + 1);
+  CHECK(again[1].metric.back().counter.value == 15);
 }
 
 }  // namespace

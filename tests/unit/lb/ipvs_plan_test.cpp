@@ -18,13 +18,16 @@ const Vip kVip = tcp("11.0.0.1:80");
 bool carry_out(const Change& change, std::map<Vip, Kept>& kernel) {
   const auto found = kernel.find(change.vip);
   if (change.kind == Kind::put_service) {
-    return kernel.try_emplace(change.vip, Kept{std::string{change.scheduler}, {}}).second;
+    return kernel
+        .try_emplace(change.vip, Kept{std::string{change.scheduler}, change.affinity_seconds, {}})
+        .second;
   }
   if (found == kernel.end()) return false;
   Weights& weights = found->second.weights;
   switch (change.kind) {
     case Kind::set_service:
       found->second.scheduler = change.scheduler;
+      found->second.affinity_seconds = change.affinity_seconds;
       return true;
     case Kind::put_backend:
       return weights.try_emplace(*change.backend, change.weight).second;
@@ -64,20 +67,24 @@ TEST_CASE("any weights become any other, and who has a backend before and after 
       const Weights wanted = weights_of(table[vip]);
       const auto kept = kernel.find(vip);
       const bool had = kept != kernel.end() && !active(kept->second.weights).empty();
-      const char* scheduler = rng.chance(20) ? "wrr" : "wlc";
+      const Scheduling scheduling{rng.chance(20) ? "wrr" : "wlc", rng.chance(20) ? 60U : 0U};
       std::vector<Change> changes;
-      plan_changes(vip, scheduler, kept == kernel.end() ? nullptr : &kept->second, wanted, changes);
+      plan_changes(vip, scheduling, kept == kernel.end() ? nullptr : &kept->second, wanted,
+                   changes);
       for (const Change& change : changes) {
         REQUIRE(carry_out(change, kernel));
         if (had && !wanted.empty()) CHECK_FALSE(active(kernel[vip].weights).empty());
       }
       if (wanted.empty() && !kernel.contains(vip)) continue;
       CHECK(active(kernel[vip].weights) == wanted);
-      if (!wanted.empty()) CHECK(kernel[vip].scheduler == scheduler);
+      if (!wanted.empty()) {
+        CHECK(kernel[vip].scheduler == scheduling.scheduler);
+        CHECK(kernel[vip].affinity_seconds == scheduling.affinity_seconds);
+      }
       // Only udp lets go at once.
       if (vip.protocol == Protocol::udp) CHECK(kernel[vip].weights == wanted);
       changes.clear();
-      plan_changes(vip, scheduler, &kernel[vip], wanted, changes);
+      plan_changes(vip, scheduling, &kernel[vip], wanted, changes);
       CHECK(changes.empty());
     }
   });

@@ -76,13 +76,17 @@ TEST_CASE("cut and scrambled messages end the reading and nothing else") {
 }
 
 TEST_CASE("selectors have one class id each, and other numbers are none") {
-  for (const Policy policy : {Policy::random, Policy::round_robin}) {
+  std::vector<std::uint32_t> affinities{kAffinitySeconds.begin(), kAffinitySeconds.end()};
+  affinities.push_back(0);
+  for (const Policy policy : {Policy::random, Policy::round_robin, Policy::source_hash}) {
     for (const std::uint32_t size : size_classes()) {
-      const Selector selector{policy, size};
-      CHECK(nft::selector_of(nft::class_id(selector)) == selector);
+      for (const std::uint32_t seconds : affinities) {
+        const Selector selector{policy, size, seconds};
+        CHECK(nft::selector_of(nft::class_id(selector)) == selector);
+      }
     }
   }
-  for (const std::uint32_t id : {0U, 65U, 0x10000U, 0x20001U, 0xFFFFFFFFU}) {
+  for (const std::uint32_t id : {0U, 65U, 0x10000U, 0x30001U, 0xD00001U, 0xFFFFFFFFU}) {
     CAPTURE(id);
     CHECK_FALSE(nft::selector_of(id));
   }

@@ -151,5 +151,42 @@ TEST_CASE("a table that fits is kept as it is, and few slots change with one bac
   });
 }
 
+TEST_CASE("a stable table has exact shares, and keeps most of its slots as backends come and go") {
+  for (const std::size_t n : {2U, 3U, 5U, 10U, 40U, 200U, 1000U}) {
+    CAPTURE(n);
+    const auto backends = equal_backends(n);
+    const Slots slots = stable_slots(backends);
+    CHECK(slots.size() == std::max(slot_count(backends), kLeastStableSlots));
+    CHECK(is_size_class(static_cast<std::uint32_t>(slots.size())));
+    const std::size_t share = slots.size() / n;
+    for (const auto& [endpoint, held] : count(slots)) {
+      CHECK((held == share || held == share + 1));
+    }
+    auto fewer = backends;
+    const Endpoint gone = fewer[n / 2].endpoint;
+    fewer[n / 2].weight = 0;
+    const Slots next = stable_slots(fewer);
+    if (next.size() != slots.size()) continue;
+    std::size_t moved = 0;  // that need not have
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      moved += slots[i] != gone && slots[i] != next[i] ? 1U : 0U;
+    }
+    CHECK(moved * 100 <= slots.size() * 8);
+    MESSAGE(n << " backends, " << slots.size() << " slots: " << moved << " moved needlessly");
+  }
+}
+
+TEST_CASE("a stable table follows from the backends alone") {
+  CHECK(stable_slots({}).empty());
+  CHECK(stable_slots(equal_backends(3, 0)).empty());
+  CHECK(stable_slots(equal_backends(1, 7)) == Slots{equal_backends(1)[0].endpoint});
+  CHECK(stable_slots(equal_backends(5, 3)) == stable_slots(equal_backends(5)));
+  auto weighted = equal_backends(2);
+  weighted[0].weight = 3;
+  const auto counts = count(stable_slots(weighted));
+  CHECK(counts.at(weighted[0].endpoint) == 384);
+  CHECK(counts.at(weighted[1].endpoint) == 128);
+}
+
 }  // namespace
 }  // namespace muster::lb

@@ -277,6 +277,22 @@ TEST_CASE("a port of a task in two networks is served in the one it names") {
   CHECK(parsed.task.addresses.size() == 2);
 }
 
+TEST_CASE("a policy belongs to the VIP under whose key it stands") {
+  const auto [task, problems] = parse(
+      {.ports = with_labels(
+           R"("number":31000,"protocol":"tcp")",
+           R"({"key":"VIP_1_POLICY","value":"source_hash, fast"},{"key":"VIP_0","value":"/web:80"},)"
+           R"({"key":"VIP_1","value":"/api:80"},{"key":"VIP_9_POLICY","value":"random"})")});
+  REQUIRE(task.ports.size() == 1);
+  REQUIRE(task.ports[0].vips.size() == 2);
+  CHECK(shown(task.ports[0].vips[0]) == "tcp/api.marathon:80");
+  CHECK(task.ports[0].vips[0].policy == VipPolicy{.spread = VipPolicy::Spread::source_hash});
+  CHECK(task.ports[0].vips[1].policy == VipPolicy{});
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].kind == "vip_policy");
+  CHECK(problems[0].what.find("\"fast\"") != std::string::npos);
+}
+
 TEST_CASE("bounds keep a hostile task small, and say so") {
   std::string ports;
   for (int i = 0; i < 400; ++i) ports += (i > 0 ? "," : "") + std::string{R"({"number":1})"};

@@ -109,6 +109,52 @@ TEST_CASE("only keys that start with VIP or vip declare one") {
   CHECK_FALSE(is_vip_key("VI"));
 }
 
+TEST_CASE("a key that ends in _POLICY is about a VIP and declares none") {
+  CHECK(is_policy_key("VIP_0_POLICY"));
+  CHECK(is_policy_key("vip_0_policy"));
+  CHECK(is_policy_key("VIP_POLICY"));
+  CHECK_FALSE(is_policy_key("VIP_0"));
+  CHECK_FALSE(is_policy_key("_POLICY"));
+  CHECK_FALSE(is_policy_key("VIP_0POLICY"));
+  CHECK(vip_key_of("VIP_0_POLICY") == "VIP_0");
+}
+
+TEST_CASE("a policy is words, each of which is refused alone") {
+  using Spread = VipPolicy::Spread;
+  using Locality = VipPolicy::Locality;
+  struct Row {
+    std::string value;
+    VipPolicy policy;
+    std::vector<std::string> bad = {};
+  };
+  const Row rows[] = {
+      {"", {}},
+      {" , ", {}},
+      {"random", {.spread = Spread::random}},
+      {"source_hash,eject=off", {.spread = Spread::source_hash, .eject = false}},
+      {"round_robin, affinity=10m, locality=zone",
+       {.spread = Spread::round_robin, .locality = Locality::zone, .affinity_seconds = 600}},
+      {"random round_robin", {.spread = Spread::round_robin}},
+      {"locality=node eject=off eject=on", {.locality = Locality::node}},
+      {"affinity=1s", {.affinity_seconds = 1}},
+      {"affinity=24h", {.affinity_seconds = 86400}},
+      {"Random affinity=0s affinity=25h affinity=10 affinity=-1s affinity=s affinity=1d",
+       {},
+       {"Random", "affinity=0s", "affinity=25h", "affinity=10", "affinity=-1s", "affinity=s",
+        "affinity=1d"}},
+      {"wlc, affinity=99999999999999999999h, round_robin",
+       {.spread = Spread::round_robin},
+       {"wlc", "affinity=99999999999999999999h"}},
+      {std::string(600, 'a'), {}, {std::string(512, 'a')}},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.value);
+    std::vector<std::string> bad;
+    CHECK(parse_vip_policy(row.value, bad) == row.policy);
+    CHECK(bad == row.bad);
+  }
+}
+
 TEST_CASE("udp is udp, both are both and anything else is balanced as tcp") {
   using P = std::vector<Protocol>;
   CHECK(vip_protocols("") == P{Protocol::tcp});

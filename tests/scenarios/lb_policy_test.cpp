@@ -1,0 +1,299 @@
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <set>
+#include <thread>
+
+#include <doctest/doctest.h>
+
+#include "tests/scenarios/lb_fixture.hpp"
+
+/// Policies of VIPs, and backends that do not answer.
+namespace muster::lb {
+namespace {
+
+Task with_policy(int i, const VipPolicy& policy, Protocol protocol = Protocol::tcp) {
+  VipLabel label = named("web.marathon", 80, protocol);
+  label.policy = policy;
+  const std::string number = std::to_string(i);
+  Task made = task(number, {label}, {"10.2.0." + number + ":8080"});
+  if (i <= 2) made.ports[0].endpoints.push_back(at("[fd00:2::" + number + "]:8080"));
+  return made;
+}
+
+std::vector<std::unique_ptr<NameServer>> serve_all(const Topology& net) {
+  std::vector<std::unique_ptr<NameServer>> servers;
+  for (int i = 1; i <= 4; ++i) {
+    servers.push_back(net.serve("10.2.0." + std::to_string(i) + ":8080"));
+    if (i <= 2) servers.push_back(net.serve("[fd00:2::" + std::to_string(i) + "]:8080"));
+  }
+  return servers;
+}
+
+std::set<std::string> answers(const Netns& from, const char* to, int count) {
+  return from.run([&] {
+    std::set<std::string> names;
+    for (int i = 0; i < count; ++i) names.insert(ask_tcp(at(to)));
+    return names;
+  });
+}
+
+TEST_CASE("by source hash a client stays with its backend, and only who must moves") {
+  MUSTER_NEEDS_NETNS();
+  Topology net;
+  const auto servers = serve_all(net);
+  // Clients by the dozen: the source address is what counts.
+  for (int i = 3; i <= 30; ++i) {
+    net.client.shell("ip addr add 10.1.0." + std::to_string(i) + "/24 dev eth0");
+  }
+  Node node{net.node};
+  node.allocate(allocation("web.marathon", "11.0.0.1", "fd01:c::1"));
+  const VipPolicy policy{.spread = VipPolicy::Spread::source_hash};
+  for (int i = 1; i <= 4; ++i) node.add(with_policy(i, policy));
+  const auto choices = [&] {
+    std::map<int, std::string> found;
+    for (int i = 2; i <= 30; ++i) {
+      net.client.shell("ip route replace default via 10.1.0.1 src 10.1.0." + std::to_string(i));
+      const auto names = answers(net.client, "11.0.0.1:80", 3);
+      CHECK(names.size() == 1);
+      found[i] = *names.begin();
+    }
+    return found;
+  };
+  const auto before = choices();
+  std::set<std::string> used;
+  for (const auto& [client, name] : before) used.insert(name);
+  CHECK(used.size() >= 3);
+  CHECK(answers(net.client, "[fd01:c::1]:80", 6).size() == 1);
+  node.remove(with_policy(2, policy));
+  CHECK(
+      eventually([&] { return !answers(net.client, "11.0.0.1:80", 1).contains("10.2.0.2:8080"); }));
+  const auto after = choices();
+  int moved = 0;
+  for (const auto& [client, name] : before) {
+    CHECK(after.at(client) != "10.2.0.2:8080");
+    if (name != "10.2.0.2:8080" && after.at(client) != name) ++moved;
+  }
+  MESSAGE(moved << " of " << before.size() << " clients moved needlessly");
+  CHECK(moved <= 10);
+}
+
+TEST_CASE("with affinity a client stays, and moves when its backend takes no more connections") {
+  MUSTER_NEEDS_NETNS();
+  Topology net;
+  const auto servers = serve_all(net);
+  Node node{net.node};
+  node.allocate(allocation("web.marathon", "11.0.0.1", "fd01:c::1"));
+  const VipPolicy policy{.affinity_seconds = 60};
+  std::map<std::string, Task> tasks;
+  for (int i = 1; i <= 4; ++i) {
+    tasks.emplace("10.2.0." + std::to_string(i) + ":8080", with_policy(i, policy));
+    node.add(with_policy(i, policy));
+  }
+  for (const Netns* from : {&net.client, &net.node}) {
+    CHECK(answers(*from, "11.0.0.1:80", 12).size() == 1);
+    CHECK(answers(*from, "[fd01:c::1]:80", 12).size() == 1);
+  }
+  for (int round = 0; round < 3; ++round) {
+    const std::string mine = *answers(net.client, "11.0.0.1:80", 1).begin();
+    node.remove(tasks.at(mine));
+    tasks.erase(mine);
+    std::string next;
+    CHECK(eventually([&] {
+      next = *answers(net.client, "11.0.0.1:80", 1).begin();
+      return next != mine;
+    }));
+    CHECK(answers(net.client, "11.0.0.1:80", 12) == std::set{next});
+  }
+  if (!on_ipvs()) CHECK(node.metric("muster_lb_affinity_clients_moved_total") >= 3);
+}
+
+TEST_CASE("affinity holds for udp, and ends with its time") {
+  MUSTER_NEEDS_NETNS();
+  Topology net;
+  const auto servers = serve_all(net);
+  Node node{net.node};
+  node.allocate(allocation("web.marathon", "11.0.0.1"));
+  const VipPolicy policy{.affinity_seconds = 10};
+  for (int i = 1; i <= 4; ++i) node.add(with_policy(i, policy, Protocol::udp));
+  std::set<std::string> names;
+  net.client.run([&] {
+    for (int i = 0; i < 12; ++i) names.insert(ask_udp(at("11.0.0.1:80")));
+  });
+  CHECK(names.size() == 1);
+  if (on_ipvs()) return;  // there the time begins anew while any of the client's flows is known
+  CHECK(net.node.shell("nft list map ip muster affinity_udp").find("timeout 10s") !=
+        std::string::npos);
+}
+
+/// `count` clients that dial at once, and again as soon as they have an answer.
+struct Crowd {
+  Crowd(const Netns& from, const Endpoint& to, int count) {
+    for (int i = 0; i < count; ++i) {
+      threads.emplace_back([this, &from, to] {
+        from.enter();
+        while (!stop) {
+          const Attempt attempt = connect_tcp(to, std::chrono::seconds{20});
+          ++(attempt.error == 0 ? good : bad);
+          if (attempt.took < std::chrono::milliseconds{500}) continue;
+          const std::scoped_lock lock{mutex};
+          slow.push_back(attempt.took);
+        }
+      });
+    }
+  }
+  ~Crowd() { end(); }
+  void end() {
+    stop = true;
+    for (auto& thread : threads) {
+      if (thread.joinable()) thread.join();
+    }
+  }
+  std::atomic<bool> stop = false;
+  std::atomic<long> good = 0;
+  std::atomic<long> bad = 0;
+  std::mutex mutex;
+  std::vector<std::chrono::microseconds> slow;
+  std::vector<std::thread> threads;
+};
+
+TEST_CASE("a backend that does not answer is taken out, and comes back") {
+  MUSTER_NEEDS_NETNS();
+  Topology net;
+  const auto one = net.serve("10.2.0.1:8080");
+  const auto two = net.serve("10.2.0.2:8080");
+  Node node{net.node};
+  node.add(task("1", {literal("11.0.0.1", 80)}, {"10.2.0.1:8080"}));
+  node.add(task("2", {literal("11.0.0.1", 80)}, {"10.2.0.2:8080"}));
+  const auto rests = [&] {
+    const auto vips = node.call([](Balancer& balancer) { return balancer.vips(); });
+    return vips.at(0).backends.at(1).rests;
+  };
+  net.backends.shell(
+      "nft 'table ip dead { chain in { type filter hook input priority 0; "
+      "ip daddr 10.2.0.2 drop; }; }'");
+  using std::chrono::milliseconds;
+  const auto began = std::chrono::steady_clock::now();
+  Crowd crowd{net.client, at("11.0.0.1:80"), 8};
+  CHECK(eventually(rests));
+  const auto out =
+      std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - began);
+  MESSAGE("out after " << out.count() << " ms");
+  CHECK(out < milliseconds{2000});
+  crowd.end();
+  CHECK(crowd.bad == 0);
+  REQUIRE_FALSE(crowd.slow.empty());
+  std::sort(crowd.slow.begin(), crowd.slow.end());
+  const auto median = crowd.slow[crowd.slow.size() / 2];
+  MESSAGE(crowd.good << " connections, " << crowd.slow.size() << " unlucky, p50 "
+                     << median.count() / 1000 << " ms, worst " << crowd.slow.back().count() / 1000
+                     << " ms");
+  if (!on_ipvs()) CHECK(median < milliseconds{1100});
+  // Nobody meets it while it rests.
+  CHECK(answers(net.client, "11.0.0.1:80", 20) == std::set<std::string>{"10.2.0.1:8080"});
+  CHECK(node.metric("muster_lb_ejections_total") == 1);
+  CHECK(node.metric("muster_lb_ejected_backends") == 1);
+  net.backends.shell("nft delete table ip dead");
+  CHECK(eventually([&] { return !rests(); }));
+  CHECK(eventually([&] { return answers(net.client, "11.0.0.1:80", 20).size() == 2; }));
+}
+
+TEST_CASE("a VIP keeps its only backend, and one whose policy says so, though they do not answer") {
+  MUSTER_NEEDS_NETNS();
+  Topology net;
+  net.backends.shell(
+      "nft 'table ip dead { chain in { type filter hook input priority 0; "
+      "ip daddr 10.2.0.2 drop; }; }'");
+  const auto one = net.serve("10.2.0.1:8080");
+  Node node{net.node};
+  VipLabel patient = literal("11.0.0.2", 80);
+  patient.policy.eject = false;
+  node.add(task("1", {literal("11.0.0.1", 80), patient}, {"10.2.0.2:8080"}));
+  node.add(task("2", {patient}, {"10.2.0.1:8080"}));
+  net.client.run([] {
+    for (int i = 0; i < 3; ++i) connect_tcp(at("11.0.0.1:80"), std::chrono::milliseconds{1500});
+  });
+  Crowd crowd{net.client, at("11.0.0.2:80"), 4};
+  CHECK(eventually([&] { return node.metric("muster_lb_unanswered_connections_total") >= 5; }));
+  crowd.end();
+  CHECK(node.metric("muster_lb_ejections_total") == 0);
+}
+
+TEST_CASE("near backends are preferred, and others serve when there are none") {
+  MUSTER_NEEDS_NETNS();
+  Topology net;
+  const auto servers = serve_all(net);
+  BalancerOptions options;
+  options.node_v4 = ip("10.2.0.254");
+  Node node{net.node, options};
+  node.allocate(allocation("web.marathon", "11.0.0.1", "fd01:c::1"));
+  const VipPolicy policy{.locality = VipPolicy::Locality::node};
+  Task near = with_policy(1, policy);
+  near.agent_addresses = {ip("10.2.0.254")};
+  Task same_zone = with_policy(2, policy);
+  same_zone.agent_zone = "r/z";
+  const Task far = with_policy(3, policy);
+  ClusterDelta delta;
+  delta.complete = true;
+  Agent here{
+      .id = AgentId{"here"}, .hostname = "here", .addresses = {ip("10.2.0.254")}, .port = {}};
+  here.zone = "r/z";
+  delta.agents.push_back(added(here));
+  node.apply(delta);
+  for (const Task& one : {near, same_zone, far}) node.add(one);
+  CHECK(answers(net.client, "11.0.0.1:80", 12) == std::set<std::string>{"10.2.0.1:8080"});
+  node.remove(near);
+  CHECK(eventually([&] {
+    return answers(net.client, "11.0.0.1:80", 4) == std::set<std::string>{"10.2.0.2:8080"};
+  }));
+  node.remove(same_zone);
+  CHECK(eventually([&] {
+    return answers(net.client, "11.0.0.1:80", 4) == std::set<std::string>{"10.2.0.3:8080"};
+  }));
+}
+
+TEST_CASE("strict rp_filter, wiped addresses and a flushed firewall take nobody's VIPs away") {
+  MUSTER_NEEDS_NETNS();
+  Topology net;
+  net.node.shell("for f in all c0 b0 lo; do sysctl -qw net.ipv4.conf.$f.rp_filter=1; done");
+  const auto server = net.serve("10.2.0.1:8080");
+  // A listener of the node's own at the port that the VIP has.
+  const auto own =
+      net.node.run([] { return std::make_unique<NameServer>(at("0.0.0.0:80"), "the node"); });
+  const auto inside =
+      net.client.run([] { return std::make_unique<NameServer>(at("10.1.0.2:8080"), "inside"); });
+  BalancerOptions options;
+  options.node_v4 = ip("10.2.0.254");
+  Node node{net.node, options};
+  Task local = task("2", {literal("11.0.0.2", 80)}, {"10.1.0.2:8080"});
+  local.agent_addresses = {ip("10.2.0.254")};
+  node.add(local);
+  node.add(task("1", {literal("11.0.0.1", 80)}, {"10.2.0.1:8080"}));
+  const auto works = [&] {
+    for (const Netns* from : {&net.client, &net.node}) {
+      if (answers(*from, "11.0.0.1:80", 2) != std::set<std::string>{"10.2.0.1:8080"}) return false;
+      if (answers(*from, "11.0.0.2:80", 2) != std::set<std::string>{"inside"}) return false;
+    }
+    return true;
+  };
+  CHECK(works());
+  net.client.run([] { CHECK(ask_tcp(at("10.1.0.1:80")) == "the node"); });
+  for (const std::string harm :
+       {"iptables -F 2>/dev/null; iptables -t nat -F 2>/dev/null; iptables -X 2>/dev/null || true",
+        "ip addr flush dev b0; ip addr add 10.2.0.254/24 dev b0; ip addr add fd00:2::fe/64 dev b0",
+        "for d in b0 c0; do ip addr flush dev $d; done; ip addr add 10.1.0.1/24 dev c0; "
+        "ip addr add 10.2.0.254/24 dev b0"}) {
+    CAPTURE(harm);
+    net.node.shell(harm);
+    const auto began = std::chrono::steady_clock::now();
+    CHECK(eventually(works));
+    MESSAGE(harm.substr(0, 20) << "…: good after "
+                               << std::chrono::duration_cast<std::chrono::milliseconds>(
+                                      std::chrono::steady_clock::now() - began)
+                                      .count()
+                               << " ms");
+  }
+}
+
+}  // namespace
+}  // namespace muster::lb
