@@ -305,6 +305,10 @@ std::optional<Service> VipTable::desired(const Vip& vip) const {
                   .name = name_of(vip),
                   .policy = spread_of(policy),
                   .affinity_seconds = affinity_step(policy.affinity_seconds)};
+  // nft does not remember IPv6 clients (nft_schema.cpp); by hash they stay, too.
+  if (service.affinity_seconds > 0 && vip.endpoint.address.is_v6()) {
+    service.policy = Policy::source_hash;
+  }
   const bool ejects = policy.eject && vip.protocol == Protocol::tcp;
   service.backends = select(candidates_of(vip, tasks), policy.locality,
                             ejects ? outliers_.resting(vip) : std::map<Endpoint, TimePoint>{});

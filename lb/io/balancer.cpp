@@ -482,7 +482,8 @@ asio::awaitable<void> Balancer::Impl::watch_unanswered() {
     bool changed = false;
     for (const Unanswered& connection : driver_->take_unanswered()) {
       metrics_.unanswered.Increment();
-      if (!programmer_.note(connection, now)) continue;
+      // In a flood the first few say enough.
+      if (slice_passed(now) || !programmer_.note(connection, now)) continue;
       changed = true;
       metrics_.ejections.Increment();
       spdlog::info("lb: {} does not answer; {} goes without it for a while",

@@ -75,7 +75,7 @@ Result<void> remove_all(netlink::Socket& socket, const Where& where, std::span<c
 Result<std::size_t> forget_clients(netlink::Socket& socket, std::string_view table,
                                    const UdpKeep& keep) {
   std::size_t count = 0;
-  for (const Family family : {Family::v4, Family::v6}) {
+  for (const Family family : {Family::v4}) {  // IPv6 clients are hashed, not remembered
     for (const Protocol protocol : {Protocol::tcp, Protocol::udp}) {
       const bool concerned = std::any_of(keep.begin(), keep.end(), [&](const auto& entry) {
         return entry.first.protocol == protocol && entry.first.endpoint.address.family() == family;

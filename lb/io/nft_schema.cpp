@@ -40,7 +40,7 @@ constexpr std::uint32_t kMaxRetried = 65536;  // above it refusals are passed on
 constexpr std::uint32_t kTranslated = IPS_DST_NAT;
 constexpr std::uint32_t kTranslatedOrStood = IPS_DST_NAT | IPS_ASSURED;
 
-/// Clients of Vips with affinity remembered at once, for each family and protocol; others are
+/// Clients of Vips with affinity remembered at once, for each protocol; others are
 /// balanced as if there were no affinity.
 constexpr std::uint32_t kMaxClients = 65536;
 
@@ -56,6 +56,12 @@ std::string class_chain(const Selector& selector, Protocol protocol) {
   name += std::to_string(selector.size) + "_";
   if (selector.affinity_seconds > 0) name += std::to_string(selector.affinity_seconds) + "s_";
   return name += to_string(protocol);
+}
+
+/// Not for IPv6: nft 1.0.6 lists such rules and cannot read them back. VipTable has those clients
+/// hashed, which is as good while backends stay.
+bool remembers(Family family, const Selector& selector) {
+  return selector.affinity_seconds > 0 && family == Family::v4;
 }
 
 std::string remember_name(Protocol protocol) {
@@ -92,8 +98,7 @@ class SchemaWriter : private TableWriter {
 
   SchemaCounts write(const SizeClass& size_class, bool first_with_affinity) {
     const auto& [family, protocol, selector] = size_class;
-    const bool affinity = selector.affinity_seconds > 0;
-    if (affinity) {
+    if (remembers(family, selector)) {
       affinity_rules(selector, protocol);
       if (first_with_affinity) affinity_dispatch(protocol);
       class_element(selector, affine_name(protocol), NFT_JUMP, remember_chain(selector, protocol));
@@ -128,6 +133,7 @@ class SchemaWriter : private TableWriter {
                                            .counted = true,
                                            .notes = slots_notes(options_.family, protocol)});
       set(set_name(Set::refused, protocol), service_shape());
+      if (!v4_) continue;
       dynamic_set(affinity_name(protocol),
                   {.key_type = concat(concat(address_type(), address_type()), kTypeService),
                    .key_size = 2 * address_size() + 4,
@@ -233,14 +239,13 @@ class SchemaWriter : private TableWriter {
     chain(remember);
     rule(remember, [&] {
       load_original_client(protocol);
-      load_destination(after_client());
-      payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, after_client() + address_size() / 4);
+      load_reply_source(after_client());
       dynset(affinity_name(protocol), NFT_DYNSET_OP_UPDATE, after_client(),
              selector.affinity_seconds);
     });
   }
 
-  /// What was translated is remembered on its way out, where its backend is a field of the packet:
+  /// What was translated is remembered on its way out, where its backend is known to conntrack:
   /// nft has no words for an element whose value is a look-up. By the packet's priority, as in
   /// dispatch().
   void affinity_dispatch(Protocol protocol) {
@@ -255,9 +260,24 @@ class SchemaWriter : private TableWriter {
     rule(name, [&] {
       load_original_service(protocol);
       lookup(set_name(Set::vips, protocol), kReg);
+      set_priority();  // or nft would not list the look-up
       load_zero();
       set_priority();
     });
+  }
+
+  /// ct reply ip saddr . ct reply proto-src: the backend. Not as fields of the packet: nft would
+  /// leave out the protocol when it lists the rule, without which it cannot read it.
+  void load_reply_source(std::uint32_t to) {
+    const auto field = [this](std::uint32_t key, std::uint32_t reg) {
+      expression("ct", [&] {
+        out_.u32_be(NFTA_CT_KEY, key);
+        out_.u32_be(NFTA_CT_DREG, reg);
+        out_.u8(NFTA_CT_DIRECTION, IP_CT_DIR_REPLY);
+      });
+    };
+    field(v4_ ? NFT_CT_SRC_IP : NFT_CT_SRC_IP6, to);
+    field(NFT_CT_PROTO_SRC, to + address_size() / 4);
   }
 
   void load_original_client(Protocol protocol) {
@@ -311,6 +331,7 @@ class SchemaWriter : private TableWriter {
   void masquerade_chain() {
     hook("postrouting", NF_INET_POST_ROUTING, "nat", kMasqueradePriority);
     for (const Protocol protocol : kProtocols) {  // empty until a Vip has affinity
+      if (!v4_) break;
       chain(remember_name(protocol));
       rule("postrouting", [&] {
         match_conntrack(NFT_CT_STATUS, IPS_DST_NAT);
@@ -369,12 +390,13 @@ class SchemaWriter : private TableWriter {
   /// So a backend that has just died costs those who met it a second and not the connection.
   void retry_chain() {
     chain("refused_once");
-    rule("refused_once", [this] {  // the client's affinity is not with whoever refuses
-      load_original_client(Protocol::tcp);
-      load_source(after_client());
-      payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, after_client() + address_size() / 4);
-      dynset(affinity_name(Protocol::tcp), NFT_DYNSET_OP_DELETE, after_client());
-    });
+    if (v4_) {
+      rule("refused_once", [this] {  // the client's affinity is not with whoever refuses
+        load_original_client(Protocol::tcp);
+        load_reply_source(after_client());
+        dynset(affinity_name(Protocol::tcp), NFT_DYNSET_OP_DELETE, after_client());
+      });
+    }
     rule("refused_once", [this] {
       match_protocol(Protocol::tcp);  // known already; nft needs it to read its own listing
       match_other_slots();
@@ -472,7 +494,7 @@ SchemaCounts class_counts(const std::set<SizeClass>& classes, Family family) {
   std::set<Protocol> affine;
   for (const SizeClass& one : classes) {
     if (one.family != family) continue;
-    const bool affinity = one.selector.affinity_seconds > 0;
+    const bool affinity = remembers(family, one.selector);
     counts.objects += affinity ? 2 : 1;
     counts.rules += affinity ? 4 : 2;
     if (affinity && affine.insert(one.protocol).second) counts.rules += 2;
@@ -482,7 +504,7 @@ SchemaCounts class_counts(const std::set<SizeClass>& classes, Family family) {
 
 bool has_affinity(const std::set<SizeClass>& classes, Family family, Protocol protocol) {
   return std::any_of(classes.begin(), classes.end(), [&](const SizeClass& one) {
-    return one.family == family && one.protocol == protocol && one.selector.affinity_seconds > 0;
+    return one.family == family && one.protocol == protocol && remembers(family, one.selector);
   });
 }
 

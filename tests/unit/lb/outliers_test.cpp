@@ -177,6 +177,10 @@ TEST_CASE("a VIP is balanced as most of its tasks say, whatever the order they c
         std::vector{kVip});
   CHECK(table.desired(kVip)->policy == Policy::round_robin);
   CHECK(table.desired(kVip)->affinity_seconds == 600);  // the next step
+  // IPv6 clients are hashed where they are not remembered.
+  const Task six = task("6", {with(literal("fd01:c::1", 80), sticky)}, {"[fd00::1]:80"});
+  table.apply(tasks({added(six)}));
+  CHECK(table.desired(tcp("[fd01:c::1]:80"))->policy == Policy::source_hash);
 }
 
 TEST_CASE("affinity is rounded up to a step") {
