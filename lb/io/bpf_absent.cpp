@@ -8,7 +8,7 @@ namespace {
 
 class NoBpf final : public Driver {
  public:
-  explicit NoBpf(const std::string& table) : nft_{table} {}
+  explicit NoBpf(const std::string& table) : nft_{make_nft_driver(table)} {}
   Result<Capabilities> open(const DriverConfig&) override { return Errc::no_bpf_build; }
   Result<KernelState> read() override { return Errc::no_bpf_build; }
   void adopt(const KernelState&) override {}
@@ -18,12 +18,12 @@ class NoBpf final : public Driver {
   Result<std::size_t> flush_udp(const UdpKeep&) override { return Errc::no_bpf_build; }
   int monitor_fd() const noexcept override { return -1; }
   bool drain_monitor() override { return false; }
-  Result<std::size_t> present() override { return nft_.present(); }
-  Result<std::vector<std::string>> cleanup() override { return nft_.cleanup(); }
+  Result<std::size_t> present() override { return nft_->present(); }
+  Result<std::vector<std::string>> cleanup() override { return nft_->cleanup(); }
   std::string detail() const override { return "this muster was built without driver bpf"; }
 
  private:
-  NftDriver nft_;
+  std::unique_ptr<Driver> nft_;
 };
 
 }  // namespace

@@ -40,11 +40,11 @@ void collect(const Command& command, bpf::Writes& writes, std::set<Vip>& touched
 
 class BpfDriver final : public Driver {
  public:
-  explicit BpfDriver(std::string table) : table_{std::move(table)}, nft_{table_} {}
+  explicit BpfDriver(std::string table) : table_{std::move(table)}, nft_{make_nft_driver(table_)} {}
 
   Result<Capabilities> open(const DriverConfig& config) override {
     table_ = config.table;
-    auto opened = nft_.open(config);
+    auto opened = nft_->open(config);
     if (!opened) return opened;
     if (config.check_only) {
       if (const auto able = bpf::probe(config.bpf_cgroup, detail_); !able) return able.error();
@@ -58,7 +58,7 @@ class BpfDriver final : public Driver {
   }
 
   Result<KernelState> read() override {
-    auto state = nft_.read();
+    auto state = nft_->read();
     if (!state || !maps_) return state;
     auto content = bpf::read(*maps_);
     if (!content) return content.error();
@@ -76,7 +76,7 @@ class BpfDriver final : public Driver {
   }
 
   void adopt(const KernelState& state) override {
-    nft_.adopt(state);
+    nft_->adopt(state);
     record_ = state.vips;
     // Without nftables' table there is nothing to compare with: what is in the maps goes on.
     const auto own = std::dynamic_pointer_cast<Own>(state.own);
@@ -87,7 +87,7 @@ class BpfDriver final : public Driver {
   }
 
   Result<void> apply(const Transaction& transaction) override {
-    auto done = nft_.apply(transaction);
+    auto done = nft_->apply(transaction);
     if (!done) return done;
     if (transaction.reset) record_.clear();
     bpf::Writes writes;
@@ -111,23 +111,28 @@ class BpfDriver final : public Driver {
   }
 
   Result<std::size_t> publish_routes(const RouteSources& sources) override {
-    return nft_.publish_routes(sources);
+    return nft_->publish_routes(sources);
   }
-  RouteSources find_sources() override { return nft_.find_sources(); }
+  RouteSources find_sources() override { return nft_->find_sources(); }
 
   Result<std::size_t> flush_udp(const UdpKeep& keep) override {
-    auto flows = nft_.flush_udp(keep);
+    auto flows = nft_->flush_udp(keep);
     if (!flows) return flows;
     const auto sockets = bpf::destroy_stale_sockets(*maps_, keep);
     if (!sockets) return sockets.error();
     return *flows + *sockets;
   }
 
-  int monitor_fd() const noexcept override { return nft_.monitor_fd(); }
-  bool drain_monitor() override { return nft_.drain_monitor(); }
+  Result<std::size_t> forget_clients(const UdpKeep& keep) override {
+    return nft_->forget_clients(keep);
+  }
+  int unanswered_fd() const noexcept override { return nft_->unanswered_fd(); }
+  std::vector<Unanswered> take_unanswered() override { return nft_->take_unanswered(); }
+  int monitor_fd() const noexcept override { return nft_->monitor_fd(); }
+  bool drain_monitor() override { return nft_->drain_monitor(); }
 
   Result<std::size_t> present() override {
-    const auto tables = nft_.present();
+    const auto tables = nft_->present();
     if (!tables) return tables;
     return *tables + (bpf::pinned(table_) ? 1U : 0U);
   }
@@ -136,13 +141,13 @@ class BpfDriver final : public Driver {
     auto removed = bpf::unpin(table_);
     if (!removed) return removed;
     maps_.reset();
-    auto tables = nft_.cleanup();
+    auto tables = nft_->cleanup();
     if (!tables) return tables;
     removed->insert(removed->end(), tables->begin(), tables->end());
     return removed;
   }
 
-  std::string detail() const override { return detail_.empty() ? nft_.detail() : detail_; }
+  std::string detail() const override { return detail_.empty() ? nft_->detail() : detail_; }
 
  private:
   /// After a table was made anew with contents: what else is in the maps goes. One that was made
@@ -154,7 +159,7 @@ class BpfDriver final : public Driver {
   }
 
   std::string table_;
-  NftDriver nft_;
+  std::unique_ptr<Driver> nft_;
   std::optional<bpf::Maps> maps_;
   AppliedTable record_;  // of nftables
   bool adopted_ = false;

@@ -121,6 +121,7 @@ std::optional<Vip> decode(const muster_bpf_endpoint& endpoint) noexcept {
 
 bool can_balance(const Applied& applied) noexcept {
   if (!applied.selector || applied.selector->policy != Policy::random) return false;
+  if (applied.selector->affinity_seconds > 0) return false;
   const std::uint32_t size = applied.selector->size;
   return size > 0 && applied.slots.size() >= size &&
          std::all_of(applied.slots.begin(), applied.slots.begin() + size,
