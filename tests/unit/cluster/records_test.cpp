@@ -58,13 +58,6 @@ Task full_task() {
   task.host_ports.push_back(port(31001));
   task.ports[0].container_port = port(8080);
   task.ports[0].vips.push_back({ip("10.9.9.9"), port(53), Protocol::udp});
-  task.ports[0].vips.push_back({ip("10.9.9.9"),
-                                port(54),
-                                Protocol::tcp,
-                                {.spread = VipPolicy::Spread::source_hash,
-                                 .locality = VipPolicy::Locality::zone,
-                                 .affinity_seconds = 600,
-                                 .eject = false}});
   task.ports.push_back({.name = "",
                         .protocol = "",
                         .number = port(31001),
@@ -123,6 +116,19 @@ TEST_CASE("a malformed task record is refused with its reason") {
     REQUIRE_FALSE(task.has_value());
     CHECK(to_string(task.error()) == to_string(row.error));
   }
+}
+
+TEST_CASE("a VIP's policy comes back as it was, in a format that stays what it is") {
+  Task task = make_task("t1");
+  task.framework_name.clear();
+  task.agent_addresses.clear();
+  task.ports[0].vips[0].policy = {.spread = VipPolicy::Spread::source_hash,
+                                  .locality = VipPolicy::Locality::zone,
+                                  .affinity_seconds = 600,
+                                  .eject = false};
+  const Bytes bytes = must(encode(task));
+  CHECK(must(decode_task(kShard, record_key(key("t1")), bytes)) == task);
+  CHECK(hex(bytes).find("05010306010107080000000000000258080101") != std::string::npos);
 }
 
 TEST_CASE("what a later version may say of a VIP's policy counts as not said") {
