@@ -20,7 +20,6 @@
 #include "lb/io/monitor.hpp"
 #include "lb/io/nft_elements.hpp"
 #include "lb/io/nft_link.hpp"
-#include "lb/io/unanswered.hpp"
 
 namespace muster::lb {
 namespace {
@@ -46,10 +45,6 @@ class IpvsDriver final : public Driver {
   Result<std::size_t> publish_routes(const RouteSources& sources) override;
   RouteSources find_sources() override;
   Result<std::size_t> flush_udp(const UdpKeep& keep) override { return flush_stale_udp(keep); }
-  int unanswered_fd() const noexcept override { return unanswered_ ? unanswered_->fd() : -1; }
-  std::vector<Unanswered> take_unanswered() override {
-    return unanswered_ ? unanswered_->drain() : std::vector<Unanswered>{};
-  }
   int monitor_fd() const noexcept override { return monitor_ ? monitor_->fd() : -1; }
   bool drain_monitor() override { return monitor_ && monitor_->drain(); }
   Result<std::size_t> present() override { return ipvs::present(layout_); }
@@ -86,7 +81,6 @@ class IpvsDriver final : public Driver {
   std::optional<netlink::Socket> nft_;
   std::optional<netlink::Socket> routes_;
   std::optional<Monitor> monitor_;
-  std::optional<UnansweredWatch> unanswered_;
   std::string detail_;
   RouteSources sources_;
 
@@ -167,7 +161,7 @@ Result<void> IpvsDriver::probe_ipvs() {
 
 Result<Capabilities> IpvsDriver::open(const DriverConfig& config) {
   config_ = config;
-  layout_ = {ipvs::guard_table(config.table), config.range_v4, config.range_v6, true};
+  layout_ = {ipvs::guard_table(config.table), config.range_v4, config.range_v6};
   auto nft = netlink::Socket::open(NETLINK_NETFILTER);
   if (!nft) return nft.error();
   nft_.emplace(std::move(*nft));
@@ -178,14 +172,8 @@ Result<Capabilities> IpvsDriver::open(const DriverConfig& config) {
   if (!link) return link.error();
   ipvs_.emplace(std::move(*link));
   auto able = probe_guard();
-  const std::string why = able ? std::string{} : detail_;
-  if (!able && able.error() == Errc::missing_feature) {
-    layout_.syn_timeout = false;
-    able = probe_guard();
-  }
   if (able) able = probe_ipvs();
   if (!able) return able.error();
-  detail_.clear();
   if (!config.check_only) {
     if (const auto set = ipvs::set_sysctls(detail_); !set) return Errc::not_permitted;
     if (const auto done = ipvs_->raise_tcp_timeout(kTcpSeconds); !done) return done.error();
@@ -195,20 +183,11 @@ Result<Capabilities> IpvsDriver::open(const DriverConfig& config) {
       routes::kIpvs);
   if (!opened) return opened.error();
   monitor_.emplace(std::move(*opened));
-  Capabilities capabilities{
+  return Capabilities{
       .driver = "ipvs",
       .syn_failover = false,
       .syn_failover_missing = "IPVS keeps a connection with the backend that its first packet got",
-      .ejection_missing = why,
       .passed_over = {}};
-  if (config.check_only || !layout_.syn_timeout) return capabilities;
-  auto watch = UnansweredWatch::open();
-  if (watch) {
-    unanswered_.emplace(std::move(*watch));
-  } else {
-    capabilities.ejection_missing = watch.error().message();
-  }
-  return capabilities;
 }
 
 Result<KernelState> IpvsDriver::read() {

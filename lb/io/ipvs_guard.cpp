@@ -14,7 +14,7 @@
 namespace muster::lb::ipvs {
 namespace {
 
-constexpr unsigned kGuardVersion = 2;
+constexpr unsigned kGuardVersion = 1;
 constexpr std::array kProtocols{Protocol::tcp, Protocol::udp};
 
 // IPVS itself takes packets at 99 of the input hook and at -98 of the output hook
@@ -32,11 +32,6 @@ constexpr std::int32_t kUnservedInput = 110;
 constexpr std::int32_t kUnservedOutput = -90;
 constexpr std::int32_t kMasqueradePriority = 90;
 
-/// When a client repeats its SYN the flow is forgotten, and the news of that says whose backend did
-/// not answer. IPVS itself does not forget: the SYN goes to the same one, until that weighs 0.
-constexpr std::string_view kTimeoutPolicy = "syn";
-constexpr std::uint32_t kSynSentSeconds = 1;
-
 class GuardWriter : private nft::TableWriter {
  public:
   GuardWriter(netlink::Writer& out, netlink::Socket& socket, const GuardOptions& options)
@@ -45,7 +40,6 @@ class GuardWriter : private nft::TableWriter {
   nft::SchemaCounts write() {
     table("muster, around IPVS");
     chain(guard_mark(options_));
-    if (options_.syn_timeout) timeout_policy(kTimeoutPolicy, kSynSentSeconds, std::nullopt);
     sets();
     keep_chains();
     refusing_chain("refuse");
@@ -84,7 +78,6 @@ class GuardWriter : private nft::TableWriter {
       rule("keep", [&] {
         load_service(protocol);
         must_be_in(vips(protocol));
-        if (protocol == Protocol::tcp && options_.syn_timeout) set_timeout(kTimeoutPolicy);
         load_destination(nft::kReg);
         expression("nat", [&] {
           out_.u32_be(NFTA_NAT_TYPE, NFT_NAT_DNAT);
@@ -191,7 +184,6 @@ std::string guard_table(std::string_view table) {
 std::string guard_mark(const GuardOptions& options) {
   std::string mark = "schema_" + std::to_string(kGuardVersion);
   if (options.range) mark += "_" + options.range->to_string();
-  if (!options.syn_timeout) mark += "_patient";
   std::replace(mark.begin(), mark.end(), ':', '_');  // nft's names have no colons
   return mark;
 }

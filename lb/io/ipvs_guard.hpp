@@ -25,7 +25,6 @@ struct GuardOptions {
   std::string table;
   Family family = Family::v4;
   std::optional<Prefix> range;
-  bool syn_timeout = true;  // what is unanswered is noticed: the kernel has timeout policies
 };
 
 /// An empty chain whose name says which schema the table has: older kernels keep no comment.

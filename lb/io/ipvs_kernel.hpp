@@ -49,11 +49,10 @@ struct Layout {
   std::string table;  // guard_table()
   std::optional<Prefix> range_v4;
   std::optional<Prefix> range_v6;
-  bool syn_timeout = true;
   const std::optional<Prefix>& range(Family family) const {
     return family == Family::v4 ? range_v4 : range_v6;
   }
-  GuardOptions guard(Family family) const { return {table, family, range(family), syn_timeout}; }
+  GuardOptions guard(Family family) const { return {table, family, range(family)}; }
 };
 
 bool contains(const Prefix& prefix, const IpAddress& address) noexcept;
