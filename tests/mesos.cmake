@@ -20,6 +20,12 @@ add_test(NAME "masters are found in a real ZooKeeper" COMMAND mesos_zookeeper_te
 set_tests_properties("masters are found in a real ZooKeeper" PROPERTIES
   LABELS unit TIMEOUT 300 SKIP_REGULAR_EXPRESSION "SKIPPED:")
 
+add_test(NAME "masters that fail over and answers that are spoilt cost no backend"
+  COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/e2e/mesos_test.py
+    $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster>)
+set_tests_properties("masters that fail over and answers that are spoilt cost no backend" PROPERTIES
+  LABELS e2e TIMEOUT 400 SKIP_REGULAR_EXPRESSION "SKIPPED: ")
+
 muster_fuzzer(zk_fuzz muster::mesos::core)
 muster_fuzzer(recordio_fuzz muster::mesos::core)
 muster_fuzzer(event_fuzz muster::mesos::core)
