@@ -169,7 +169,7 @@ int main(int argc, char** argv) {
   options.upstreams = arguments.upstreams;
   options.transfer_to = {*Prefix::parse("127.0.0.0/8")};  // the peers serve the same zone
   if (!arguments.cache) options.cache_octets = 0;
-  Server server{control.get_executor(), options, registry};
+  Server server{control.get_executor(), control.get_executor(), options, registry};
   cpu_set_t before;
   sched_getaffinity(0, sizeof before, &before);
   if (arguments.cpu >= 0) {

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <fstream>
 #include <iterator>
+#include <malloc.h>
 #include <optional>
 #include <random>
 #include <spdlog/spdlog.h>
@@ -198,6 +199,7 @@ class Daemon::Impl {
   prometheus::Family<prometheus::Counter>& problems_;
   asio::io_context context_{1};
   asio::thread_pool workers_{kWorkers};
+  asio::thread_pool answers_{1};  // of HTTP: they do not wait for a large state to be parsed
   TimePoint started_ = Clock::now();
   cluster::Cluster cluster_;
   bool working_ = false;                        // take_more() is under way
@@ -253,11 +255,12 @@ Daemon::Impl::Impl(Config config, std::function<Config()> reload)
     exposition_.add(balancer_->connections());
   }
   if (config_.dns.enabled) {
-    dns_ = std::make_unique<dns::Server>(control, dns_options(config_), registry_);
+    dns_ = std::make_unique<dns::Server>(control, workers_.get_executor(), dns_options(config_),
+                                         registry_);
     exposition_.add(dns_->collectable());
   }
   http_ = std::make_unique<metrics::HttpServer>(
-      control, workers_,
+      control, answers_,
       metrics::HttpOptions{config_.metrics.listen, config_.metrics.allowed_hosts}, registry_,
       make_api({config_, cluster_, observer_.get(), mesh_.get(), balancer_.get(), dns_.get(),
                 exposition_, started_, changes_}));
@@ -309,6 +312,7 @@ int Daemon::Impl::run() {
   if (mesh_ != nullptr) mesh_->stop();
   if (dns_ != nullptr) dns_->stop();
   workers_.join();
+  answers_.join();
   return started ? 0 : 1;
 }
 
@@ -465,6 +469,8 @@ asio::awaitable<void> Daemon::Impl::save_when_changed() {
       }
       asio::post(workers_, [path, job, logged = &log_once_, control = context_.get_executor()] {
         const auto written = replace_file(path, job->write());
+        // Both a master's state and ours as one file are large, and rare: what they took goes back.
+        malloc_trim(0);
         if (written) return;
         const std::string line = "state: cannot write " + path.string() + ": " +
                                  written.error().message() + "; a restart will wait for Mesos";

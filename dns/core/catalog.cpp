@@ -1,10 +1,11 @@
 #include "dns/core/catalog.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <iterator>
+#include <new>
 #include <span>
 #include <string_view>
-#include <tuple>
 #include <unordered_set>
 
 #include "base/assert.hpp"
@@ -13,12 +14,31 @@
 
 namespace muster::dns {
 
-/// A record and how many contributions it has.
+/// A record and how many contributions it has, in one allocation with its data behind it: there are
+/// many of them.
 struct Catalog::Stored {
-  std::uint16_t type = 0;
-  std::uint32_t count = 0;
-  std::string data;
+  struct Free {
+    void operator()(Stored* stored) const noexcept {
+      stored->~Stored();
+      ::operator delete(stored);
+    }
+  };
   Entry* target = nullptr;  // of an SRV record whose target is in our zones
+  std::uint32_t count = 1;
+  std::uint16_t type = 0;
+  std::uint16_t size = 0;
+
+  static std::unique_ptr<Stored, Free> make(const Record& record, Entry* target) {
+    MUSTER_ASSERT(record.data.size() <= 0xFFFF);  // RDLENGTH
+    void* const place = ::operator new(sizeof(Stored) + record.data.size());
+    auto* const made = new (place) Stored;
+    made->target = target;
+    made->type = record.type;
+    made->size = static_cast<std::uint16_t>(record.data.size());
+    std::memcpy(made + 1, record.data.data(), record.data.size());
+    return std::unique_ptr<Stored, Free>{made};
+  }
+  std::string_view data() const noexcept { return {reinterpret_cast<const char*>(this + 1), size}; }
 };
 
 /// A name that has records, or a descendant or referrer that has.
@@ -33,7 +53,7 @@ struct Catalog::Entry {
   std::uint32_t children = 0;       // entries below
   std::uint32_t live_children = 0;  // of these, how many exist
   // In order of (type, data). By pointer, so that a set of ten thousand moves fast.
-  std::vector<std::unique_ptr<Stored>> records;
+  std::vector<std::unique_ptr<Stored, Stored::Free>> records;
   std::vector<Entry*> referrers;  // owners of SRV records that point here; one for each
 };
 
@@ -44,14 +64,15 @@ std::string_view parent_of(std::string_view wire) {
 }
 
 auto place_of(auto& records, const Record& record) {
-  return std::lower_bound(
-      records.begin(), records.end(), record, [](const auto& stored, const Record& wanted) {
-        return std::tie(stored->type, stored->data) < std::tie(wanted.type, wanted.data);
-      });
+  return std::lower_bound(records.begin(), records.end(), record,
+                          [](const auto& stored, const Record& wanted) {
+                            if (stored->type != wanted.type) return stored->type < wanted.type;
+                            return stored->data() < std::string_view{wanted.data};
+                          });
 }
 
 bool is_at(const auto& records, auto place, const Record& record) {
-  return place != records.end() && (*place)->type == record.type && (*place)->data == record.data;
+  return place != records.end() && (*place)->type == record.type && (*place)->data() == record.data;
 }
 
 template <class T>
@@ -70,7 +91,9 @@ bool take_slice(const std::vector<T>& all, std::size_t& from, std::size_t& count
 }  // namespace
 
 Catalog::Catalog(CatalogOptions options)
-    : options_{std::move(options)}, serial_{options_.first_serial} {
+    : options_{std::move(options)},
+      entries_{0, Hash{options_.hash_seed}},
+      serial_{options_.first_serial} {
   make_zones();
   snapshot_ = std::make_shared<const ZoneSnapshot>(table_, options_.hash_seed, serial_);
   for (const Zone& zone : table_->zones) {
@@ -154,11 +177,11 @@ std::optional<std::uint8_t> Catalog::zone_of(std::string_view wire) const noexce
 }
 
 Catalog::Entry* Catalog::entry(std::string_view owner) {
-  if (const auto found = entries_.find(owner); found != entries_.end()) return found->second.get();
+  if (const auto found = entries_.find(owner); found != entries_.end()) return &found->second;
   const auto zone = zone_of(owner);
   if (!zone || entries_.size() >= kMaxNames) return nullptr;
-  const auto made = entries_.emplace(std::string{owner}, std::make_unique<Entry>()).first;
-  Entry& fresh = *made->second;
+  const auto made = entries_.try_emplace(std::string{owner}).first;
+  Entry& fresh = made->second;
   fresh.name = &made->first;
   fresh.zone = *zone;
   const Zone& in = table_->zones[*zone];
@@ -205,8 +228,7 @@ void Catalog::add(const Record& record) {
   }
   Entry* const target = record.type == type::kSrv ? entry(srv_target(record.data)) : nullptr;
   if (target != nullptr) target->referrers.push_back(owner);
-  owner->records.insert(place,
-                        std::make_unique<Stored>(Stored{record.type, 1, record.data, target}));
+  owner->records.insert(place, Stored::make(record, target));
   ++records_;
   if (record.type == type::kA || record.type == type::kAaaa) owner->addresses_changed = true;
   touch(*owner);
@@ -216,7 +238,7 @@ void Catalog::add(const Record& record) {
 void Catalog::remove(const Record& record) {
   const auto found = entries_.find(record.owner);
   if (found == entries_.end()) return;  // at the bound: it was never taken in
-  Entry& owner = *found->second;
+  Entry& owner = found->second;
   const auto place = place_of(owner.records, record);
   if (!is_at(owner.records, place, record) || --(*place)->count > 0) return;
   if (Entry* const target = (*place)->target; target != nullptr) {
@@ -259,16 +281,16 @@ NodePtr Catalog::render(const Entry& entry) const {
       sets.emplace_back().type = record->type;
       set_size = 0;
     }
-    set_size += record->data.size();
+    set_size += record->size;
     if (set_size > kMaxSetSize) continue;  // would be cut anyway
     RRset& set = sets.back();
-    set.data.push_back(record->data);
+    set.data.push_back(record->data());
     if (record->target == nullptr || !seen.insert(record->target).second) continue;
     TargetAddresses& additional = set.additional.emplace_back();
     additional.name = *record->target->name;
     for (const auto& at : record->target->records) {
       if (at->type == type::kA || at->type == type::kAaaa) {
-        additional.addresses.push_back(at->data);
+        additional.addresses.push_back(at->data());
       }
     }
   }
@@ -291,20 +313,23 @@ std::shared_ptr<const ZoneSnapshot> Catalog::publish(bool complete) {
   // of this loop may have taken it along.
   for (const ZoneSnapshot::Update& update : updates) {
     const auto found = entries_.find(update.name);
-    if (found != entries_.end()) forget_if_unused(found->second.get());
+    if (found != entries_.end()) forget_if_unused(&found->second);
   }
   snapshot_ = snapshot_->with(updates, ++serial_, complete);
   return snapshot_;
 }
 
 std::vector<RecordView> Catalog::list(std::size_t limit) const {
+  std::vector<const Entry*> sorted;
+  for (const auto& [name, entry] : entries_) sorted.push_back(&entry);
+  std::ranges::sort(sorted, [](const Entry* a, const Entry* b) { return *a->name < *b->name; });
   std::vector<RecordView> out;
-  for (const auto& [name, entry] : entries_) {
+  for (const Entry* entry : sorted) {
     for (const auto& record : entry->records) {
       if (out.size() >= limit) return out;
-      out.push_back({wire_text(name), type_text(record->type),
-                     data_text(record->type, std::as_bytes(std::span{record->data}), 0,
-                               record->data.size())});
+      out.push_back(
+          {wire_text(*entry->name), type_text(record->type),
+           data_text(record->type, std::as_bytes(std::span{record->data()}), 0, record->size)});
     }
   }
   return out;

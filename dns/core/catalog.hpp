@@ -2,17 +2,20 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "base/cluster_delta.hpp"
 #include "base/observation.hpp"
 #include "dns/core/mesos_records.hpp"
+#include "dns/core/name_hash.hpp"
 #include "dns/core/record.hpp"
 #include "dns/core/zone_snapshot.hpp"
 
@@ -93,7 +96,12 @@ class Catalog {
  private:
   struct Entry;
   struct Stored;
-  using Entries = std::map<std::string, std::unique_ptr<Entry>, std::less<>>;
+  struct Hash {
+    using is_transparent = void;
+    std::uint64_t seed;
+    std::size_t operator()(std::string_view name) const noexcept { return name_hash(seed, name); }
+  };
+  using Entries = std::unordered_map<std::string, Entry, Hash, std::equal_to<>>;
 
   void add(const Record&);
   void remove(const Record&);

@@ -4,17 +4,10 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "dns/core/name_hash.hpp"
 
 namespace muster::dns {
 namespace {
-
-// Multiply and fold, eight octets a round: three or four rounds for a usual name. Seeded, so
-// that whoever names tasks cannot aim at one shard.
-std::uint64_t mix(std::uint64_t state, std::uint64_t octets) noexcept {
-  __extension__ using Wide = unsigned __int128;
-  const Wide product = static_cast<Wide>(state ^ octets) * 0x9E3779B97F4A7C15ULL;
-  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
-}
 
 constexpr std::uint32_t tag_of(std::uint64_t hash) noexcept {
   return static_cast<std::uint32_t>(hash >> 32) | 1U;
@@ -32,22 +25,6 @@ ZoneSnapshot::ZoneSnapshot(std::shared_ptr<const ZoneTable> table, std::uint64_t
                            std::uint32_t serial)
     : table_{std::move(table)}, seed_{hash_seed}, serial_{serial} {
   shards_.push_back(std::make_shared<const Shard>());
-}
-
-std::uint64_t ZoneSnapshot::hash(const char* padded_name, std::size_t size) const noexcept {
-  std::uint64_t state = seed_ ^ (size * 0xD6E8FEB86659FD93ULL);
-  for (std::size_t at = 0; at < size; at += 8) {
-    std::uint64_t octets = 0;
-    std::memcpy(&octets, padded_name + at, 8);
-    state = mix(state, octets);
-  }
-  return mix(state, size);
-}
-
-std::uint64_t ZoneSnapshot::hash(std::string_view name) const noexcept {
-  std::array<char, Name::kMaxWireSize + 1 + Query::kPadding> padded{};
-  std::memcpy(padded.data(), name.data(), name.size());
-  return hash(padded.data(), name.size());
 }
 
 std::size_t ZoneSnapshot::Shard::probe(std::uint32_t tag, std::string_view name) const noexcept {
@@ -87,7 +64,7 @@ void ZoneSnapshot::Shard::erase(std::uint32_t tag, std::string_view name) {
 }
 
 const std::byte* ZoneSnapshot::find(const char* padded_name, std::size_t size) const noexcept {
-  const std::uint64_t key = hash(padded_name, size);
+  const std::uint64_t key = name_hash(seed_, padded_name, size);
   const Shard& shard = *shards_[key & (shards_.size() - 1)];
   const std::size_t slot = shard.probe(tag_of(key), {padded_name, size});
   return shard.nodes[slot].get();
@@ -100,7 +77,7 @@ void ZoneSnapshot::grow(std::size_t shards) {
     for (const NodePtr& node : shard->nodes) {
       if (!node) continue;
       const std::string_view name = NodeView{node.get()}.name();
-      const std::uint64_t key = hash(name);
+      const std::uint64_t key = name_hash(seed_, name);
       next[key & (shards - 1)]->put(tag_of(key), name, node);
     }
   }
@@ -119,7 +96,7 @@ std::shared_ptr<const ZoneSnapshot> ZoneSnapshot::with(std::span<const Update> u
   // Each touched shard is copied once, at its first update.
   std::vector<std::shared_ptr<Shard>> own(next->shards_.size());
   for (const Update& update : updates) {
-    const std::uint64_t key = next->hash(update.name);
+    const std::uint64_t key = name_hash(seed_, update.name);
     std::size_t index = key & (own.size() - 1);
     if (own[index] == nullptr) own[index] = std::make_shared<Shard>(*next->shards_[index]);
     if (own[index]->used >= kMaxPerShard && update.node != nullptr) {

@@ -169,8 +169,6 @@ class ZoneSnapshot {
     std::size_t probe(std::uint32_t tag, std::string_view name) const noexcept;
   };
 
-  std::uint64_t hash(const char* padded_name, std::size_t size) const noexcept;
-  std::uint64_t hash(std::string_view name) const noexcept;
   void grow(std::size_t shards);
 
   std::shared_ptr<const ZoneTable> table_;

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 #include <malloc.h>
+#include <mutex>
 #include <sys/random.h>
 #include <utility>
 
@@ -26,11 +27,11 @@
 namespace muster::dns {
 namespace {
 
-// The control thread may not be held for 20 ms: changes are staged for half of a step's time,
-// and publishing what they touched takes about the other half.
-constexpr std::chrono::milliseconds kStagePerStep{5};
+// A large change is built in steps, so that what is done shows and stop() need not wait long.
+// Publishing what a step touched costs about as much again.
+constexpr std::chrono::milliseconds kStagePerStep{50};
 constexpr std::size_t kChangesPerLook = 16;  // between two looks at the clock
-// Above this the oldest is worked off at once: whoever produces faster than we publish waits.
+// Deltas that wait for a large one; what comes above joins the last of them.
 constexpr std::size_t kMaxQueued = 256;
 
 std::uint64_t random_seed() {
@@ -102,12 +103,35 @@ bool withdraws(const ClusterDelta& delta) {
                      [](const auto& change) { return change.before != nullptr; });
 }
 
+// Who runs a step of a build holds it, and whoever ends the server closes it.
+struct Gate {
+  std::mutex mutex;
+  bool closed = false;  // written by the control thread only
+};
+
+template <class T>
+void append(std::vector<T>& to, const std::vector<T>& more) {
+  to.insert(to.end(), more.begin(), more.end());
+}
+
+void append(ClusterDelta& to, const ClusterDelta& more) {
+  to.complete = to.complete || more.complete;
+  append(to.tasks, more.tasks);
+  append(to.agents, more.agents);
+  append(to.frameworks, more.frameworks);
+  append(to.masters, more.masters);
+  append(to.vips, more.vips);
+}
+
 }  // namespace
 
+// The catalog is the control thread's, but while `building_` the builder's.
 class Server::Impl {
  public:
-  Impl(boost::asio::any_io_executor control, ServerOptions options, prometheus::Registry& registry)
+  Impl(boost::asio::any_io_executor control, boost::asio::any_io_executor builder,
+       ServerOptions options, prometheus::Registry& registry)
       : control_{std::move(control)},
+        builder_{std::move(builder)},
         options_{std::move(options)},
         catalog_{catalog_options(options_)},
         cell_{catalog_.snapshot()},
@@ -124,7 +148,6 @@ class Server::Impl {
         flush_timer_{control_} {
     options_.workers = std::max(1U, options_.workers);
     published();
-    last_publish_ = {};  // the first change is not behind another
   }
 
   ~Impl() { stop(); }
@@ -157,17 +180,20 @@ class Server::Impl {
   }
 
   void apply(const ClusterDelta& delta) {
-    if (queue_.empty() && Catalog::changes_in(delta) <= kInlineChanges) {
+    if (!building_ && Catalog::changes_in(delta) <= kInlineChanges) {
       catalog_.stage(delta, 0, Catalog::changes_in(delta));
       staged_complete_ = staged_complete_ || delta.complete;
       const TimePoint due = last_publish_ + kBatch;
-      const bool now_complete = delta.complete && !catalog_.snapshot()->complete();
+      const bool now_complete = delta.complete && !status_.ready;
       if (now_complete || withdraws(delta) || Clock::now() >= due) return flush();
       return flush_at(due);
     }
-    queue_.push_back(delta);
-    if (queue_.size() > kMaxQueued) work_off(std::chrono::hours{1});
-    schedule();
+    if (queue_.size() < kMaxQueued) {
+      queue_.push_back(delta);
+    } else {
+      append(queue_.back(), delta);
+    }
+    build_next();
     count_queued();
   }
 
@@ -184,6 +210,10 @@ class Server::Impl {
   }
 
   void stop() {
+    {
+      const std::scoped_lock lock{gate_->mutex};  // until a step that runs has ended
+      gate_->closed = true;
+    }
     flush_timer_.cancel();
     for (const auto& worker : workers_) worker->stop();
     workers_.clear();
@@ -191,14 +221,14 @@ class Server::Impl {
   }
 
   Status status() const {
-    return {catalog_.names(), catalog_.records(), catalog_.snapshot()->serial(),
-            catalog_.snapshot()->complete(), last_error_};
+    Status out = status_;
+    out.last_error = last_error_;
+    return out;
   }
 
   const std::vector<Endpoint>& bound() const { return bound_; }
-  const Catalog& catalog() const { return catalog_; }
-  std::shared_ptr<const ZoneSnapshot> snapshot() const { return catalog_.snapshot(); }
-  std::vector<RecordView> records(std::size_t limit) const { return catalog_.list(limit); }
+  const Suffixes& suffixes() const { return catalog_.suffixes(); }
+  std::shared_ptr<const ZoneSnapshot> snapshot() const { return snapshot_; }
   std::shared_ptr<prometheus::Collectable> collectable() const { return counters_; }
 
  private:
@@ -209,7 +239,7 @@ class Server::Impl {
 
   std::vector<std::string> zone_labels() const {
     std::vector<std::string> out;
-    for (const Zone& zone : catalog_.snapshot()->table().zones) out.push_back(zone.label);
+    for (const Zone& zone : snapshot_->table().zones) out.push_back(zone.label);
     return out;
   }
 
@@ -253,7 +283,7 @@ class Server::Impl {
     out.cookies = cookies_;
     if (!first) return out;
     out.notify = options_.notify;
-    for (const Zone& zone : catalog_.snapshot()->table().zones) {
+    for (const Zone& zone : snapshot_->table().zones) {
       if (!zone.fixed && !zone.partial) out.notify_apexes.push_back(zone.apex);
     }
     return out;
@@ -263,77 +293,110 @@ class Server::Impl {
   void flush() {
     flush_timer_.cancel();
     flushing_ = false;
-    catalog_.publish(std::exchange(staged_complete_, false));
+    publish(std::exchange(staged_complete_, false));
     published();
   }
 
   void flush_at(TimePoint due) {
     if (std::exchange(flushing_, true)) return;
     flush_timer_.expires_at(due);
-    flush_timer_.async_wait([this, alive = std::weak_ptr<int>{alive_}](const ErrorCode& error) {
-      if (alive.expired() || error || !flushing_) return;
+    flush_timer_.async_wait([this, gate = gate_](const ErrorCode& error) {
+      if (error || gate->closed || !flushing_) return;
       flush();
     });
   }
 
-  void schedule() {
-    if (scheduled_ || queue_.empty()) return;
-    scheduled_ = true;
-    boost::asio::post(control_, [this, alive = std::weak_ptr<int>{alive_}] {
-      if (alive.expired()) return;
-      scheduled_ = false;
-      work_off(kStagePerStep);
-      schedule();
+  void build_next() {
+    if (building_ || queue_.empty()) return;
+    building_ = true;
+    flush_timer_.cancel();  // the first step publishes what is staged
+    flushing_ = false;
+    job_ = std::move(queue_.front());
+    queue_.pop_front();
+    job_size_ = left_ = Catalog::changes_in(job_);
+    post_step();
+  }
+
+  void post_step() {
+    boost::asio::post(builder_, [this, gate = gate_] {
+      const std::scoped_lock lock{gate->mutex};
+      if (gate->closed) return;
+      const std::size_t left = step();
+      boost::asio::post(control_, [this, gate, left] {
+        if (!gate->closed) step_done(left);
+      });
     });
   }
 
-  // Stages of the oldest delta for `limit`, or all of it, and publishes.
-  void work_off(Clock::duration limit) {
+  // On the builder: stages of the job for kStagePerStep and publishes. Returns what is left.
+  std::size_t step() {
     const TimePoint start = Clock::now();
-    const ClusterDelta& delta = queue_.front();
-    const std::size_t total = Catalog::changes_in(delta);
-    while (done_ < total && Clock::now() - start < limit) {
-      catalog_.stage(delta, done_, kChangesPerLook);
-      done_ = std::min(total, done_ + kChangesPerLook);
+    std::size_t done = job_size_ - left_;
+    while (done < job_size_ && Clock::now() - start < kStagePerStep) {
+      catalog_.stage(job_, done, kChangesPerLook);
+      done = std::min(job_size_, done + kChangesPerLook);
     }
-    const bool whole = done_ == total;
+    const bool whole = done == job_size_;
     const bool before = std::exchange(staged_complete_, false);
-    catalog_.publish(before || (whole && delta.complete));
-    if (whole) {
-      queue_.pop_front();
-      done_ = 0;
-      // What building took goes back to the system: else it is ours for ever.
-      if (queue_.empty()) boost::asio::post(control_, [] { malloc_trim(0); });
-    }
+    publish(before || (whole && job_.complete));
+    if (whole) job_ = {};
+    return job_size_ - done;
+  }
+
+  void step_done(std::size_t left) {
+    left_ = left;
     published();
+    if (left > 0) {
+      post_step();
+    } else {
+      building_ = false;
+      // What building took goes back to the system: else it is ours for ever.
+      if (queue_.empty()) boost::asio::post(builder_, [] { malloc_trim(0); });
+      build_next();
+    }
     count_queued();
   }
 
+  // Whoever has the catalog.
+  void publish(bool complete) {
+    const ZoneSnapshot* const before = catalog_.snapshot().get();
+    const auto& after = catalog_.publish(complete);
+    if (after.get() == before) return;
+    cell_.publish(after);
+    last_publish_ = Clock::now();
+  }
+
+  // On the control thread, with nothing under way at the builder.
   void published() {
-    if (cell_generation_ != catalog_.snapshot().get()) {
-      cell_generation_ = catalog_.snapshot().get();
-      cell_.publish(catalog_.snapshot());
-      last_publish_ = Clock::now();
-      if (!options_.notify.empty() && !workers_.empty()) workers_.front()->notify();
+    if (std::exchange(snapshot_, catalog_.snapshot()) != catalog_.snapshot() &&
+        !options_.notify.empty() && !workers_.empty()) {
+      workers_.front()->notify();
     }
     for (const Problem& problem : catalog_.take_problems()) {
       problems_.Add({{"kind", problem.kind}}).Increment();
       log_.warn(problem.where + ": " + problem.what);
     }
-    names_.Set(static_cast<double>(catalog_.names()));
-    records_.Set(static_cast<double>(catalog_.records()));
-    serial_.Set(static_cast<double>(catalog_.snapshot()->serial()));
+    status_.names = catalog_.names();
+    status_.records = catalog_.records();
+    status_.serial = snapshot_->serial();
+    status_.ready = snapshot_->complete();
+    names_.Set(static_cast<double>(status_.names));
+    records_.Set(static_cast<double>(status_.records));
+    serial_.Set(static_cast<double>(status_.serial));
   }
 
   void count_queued() {
-    std::size_t waiting = 0;
+    std::size_t waiting = building_ ? left_ : 0;
     for (const ClusterDelta& delta : queue_) waiting += Catalog::changes_in(delta);
-    queued_.Set(static_cast<double>(waiting - done_));
+    queued_.Set(static_cast<double>(waiting));
   }
 
   boost::asio::any_io_executor control_;
+  boost::asio::any_io_executor builder_;
   ServerOptions options_;
   Catalog catalog_;
+  std::shared_ptr<const ZoneSnapshot> snapshot_ = catalog_.snapshot();  // shown last
+  Status status_;
   SnapshotCell<ZoneSnapshot> cell_;
   std::shared_ptr<Counters> counters_;
   prometheus::Family<prometheus::Counter>& problems_;
@@ -350,16 +413,18 @@ class Server::Impl {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<Endpoint> bound_;
   std::deque<ClusterDelta> queue_;
-  std::size_t done_ = 0;  // changes of queue_.front() that are staged
-  bool scheduled_ = false;
-  const ZoneSnapshot* cell_generation_ = nullptr;  // what cell_ holds
+  bool building_ = false;
+  ClusterDelta job_;  // the builder's
+  std::size_t job_size_ = 0;
+  std::size_t left_ = 0;  // of the job's changes
   std::string last_error_;
-  std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // tells posted steps that we are gone
+  std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
 };
 
-Server::Server(boost::asio::any_io_executor control, ServerOptions options,
-               prometheus::Registry& registry)
-    : impl_{std::make_unique<Impl>(std::move(control), std::move(options), registry)} {}
+Server::Server(boost::asio::any_io_executor control, boost::asio::any_io_executor builder,
+               ServerOptions options, prometheus::Registry& registry)
+    : impl_{std::make_unique<Impl>(std::move(control), std::move(builder), std::move(options),
+                                   registry)} {}
 
 Server::~Server() = default;
 
@@ -387,12 +452,8 @@ std::shared_ptr<const ZoneSnapshot> Server::snapshot() const {
   return impl_->snapshot();
 }
 
-std::vector<RecordView> Server::records(std::size_t limit) const {
-  return impl_->records(limit);
-}
-
 const Suffixes& Server::suffixes() const noexcept {
-  return impl_->catalog().suffixes();
+  return impl_->suffixes();
 }
 
 std::shared_ptr<prometheus::Collectable> Server::collectable() const {

@@ -18,7 +18,6 @@
 #include "base/time.hpp"
 #include "dns/core/access.hpp"
 #include "dns/core/catalog.hpp"
-#include "dns/core/record.hpp"
 
 namespace muster::dns {
 
@@ -56,13 +55,15 @@ struct ServerOptions {
 /// snapshots that the control thread publishes.
 ///
 /// All calls on the control thread. Order: construct, start(), apply() as often as the cluster
-/// changes, stop(), destroy. `control` is where large deltas are worked off, in steps.
+/// changes, stop(), destroy. `builder` is where large deltas are built, one step at a time and with
+/// nothing else of the server's beside; it may be a pool of threads, or `control`.
 class Server {
  public:
   static constexpr std::size_t kInlineChanges = 256;
   static constexpr Duration kBatch{10};
 
-  Server(boost::asio::any_io_executor control, ServerOptions, prometheus::Registry&);
+  Server(boost::asio::any_io_executor control, boost::asio::any_io_executor builder, ServerOptions,
+         prometheus::Registry&);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -77,8 +78,9 @@ class Server {
   /// Takes over what changed. A delta of up to kInlineChanges is visible to every worker when
   /// this returns, unless one was published less than kBatch ago or a larger one is still being
   /// worked off; one that takes names of VIPs away never waits for a batch. A larger one goes in
-  /// steps of about 10 ms on `control`, in order; until its last step a first state does not count
-  /// as complete, so that what is still missing is SERVFAIL and not NXDOMAIN.
+  /// steps on `builder`, in order, and what comes meanwhile waits for it; until its last step a
+  /// first state does not count as complete, so that what is still missing is SERVFAIL and not
+  /// NXDOMAIN.
   void apply(const ClusterDelta&);
 
   /// Goes by another policy from now on, without losing a query: upstreams, zone_upstreams,
@@ -98,9 +100,6 @@ class Server {
   /// What is being answered from, for whoever wants to read it on another thread.
   std::shared_ptr<const ZoneSnapshot> snapshot() const;
 
-  /// In order of the name; at most `limit`, which bounds the time: a thousand take some 2 ms.
-  std::vector<RecordView> records(std::size_t limit) const;
-
   /// How the names are made.
   const Suffixes& suffixes() const noexcept;
 
@@ -108,7 +107,7 @@ class Server {
   /// after this server is gone.
   std::shared_ptr<prometheus::Collectable> collectable() const;
 
-  /// Stops and joins the workers; at most 100 ms. Idempotent.
+  /// Stops and joins the workers, and waits for a step of a build: some 100 ms. Idempotent.
   void stop();
 
  private:

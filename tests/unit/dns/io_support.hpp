@@ -101,7 +101,7 @@ inline ServerOptions local_options(unsigned workers = 1) {
 /// A started server on loopback.
 struct RunningServer {
   explicit RunningServer(ServerOptions options)
-      : server{control.get_executor(), std::move(options), registry} {
+      : server{control.get_executor(), control.get_executor(), std::move(options), registry} {
     const auto started = server.start();
     INFO(server.status().last_error);
     REQUIRE(started.has_value());

@@ -107,7 +107,7 @@ TEST_CASE("an address in use is an error that names it, and nothing runs") {
   options.listen = {first.at()};
   boost::asio::io_context control;
   prometheus::Registry registry;
-  Server second{control.get_executor(), options, registry};
+  Server second{control.get_executor(), control.get_executor(), options, registry};
   const auto started = second.start();
   REQUIRE_FALSE(started.has_value());
   CHECK(started.error() == boost::system::errc::address_in_use);
