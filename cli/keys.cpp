@@ -33,12 +33,13 @@ constexpr std::size_t kMaxKeyFile = 64 * 1024;
 constexpr time_t kPatienceSeconds = 5;
 
 /// One request over the control socket; blocks for some seconds at most. Error: in words.
-Result<json::value, std::string> ask_control(const std::filesystem::path& path,
-                                             const json::object& request) {
+Result<json::value, AskError> ask_control(const std::filesystem::path& path,
+                                          const json::object& request) {
   sockaddr_un at{};
   at.sun_family = AF_UNIX;
   const std::string name = path.string();
-  if (name.size() >= sizeof at.sun_path) return name + ": the name is too long for a socket";
+  if (name.size() >= sizeof at.sun_path)
+    return AskError{name + ": the name is too long for a socket"};
   std::memcpy(at.sun_path, name.c_str(), name.size());
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const timeval patience{kPatienceSeconds, 0};
@@ -58,12 +59,13 @@ Result<json::value, std::string> ask_control(const std::filesystem::path& path,
   const int error = errno;
   ::close(fd);
   if (!good) {
-    return name + ": " + std::strerror(error) + "; is the daemon running, and may you write there?";
+    return AskError{name + ": " + std::strerror(error) +
+                    "; is the daemon running, and may you write there?"};
   }
   ErrorCode wrong;
   json::value value = json::parse(answer, wrong);
-  if (wrong) return name + " did not answer with JSON";
-  if (!is_true(value, "ok")) return name + ": " + text(value, "error");
+  if (wrong) return AskError{name + " did not answer with JSON"};
+  if (!is_true(value, "ok")) return AskError{name + ": " + text(value, "error")};
   return value;
 }
 
@@ -96,7 +98,7 @@ std::vector<Line>::iterator find_key(std::vector<Line>& lines, const std::string
 
 int list_keys(const KeysOptions& options) {
   const auto answer = ask_control(options.socket, {{"do", "keys"}});
-  if (!answer) return complain(answer.error());
+  if (!answer) return complain(answer.error().line);
   if (options.json) {
     print_json(*answer);
     return kGood;
@@ -143,7 +145,7 @@ std::string danger(const KeysOptions& options, const json::value& known) {
 
 int change_keys(const KeysOptions& options) {
   const auto known = ask_control(options.socket, {{"do", "keys"}});
-  if (!known) return complain(known.error());
+  if (!known) return complain(known.error().line);
   const std::filesystem::path path = text(*known, "file");
   if (path.empty())
     return complain("the daemon has no gossip.key_file: there is no ring to change");
@@ -167,7 +169,7 @@ int change_keys(const KeysOptions& options) {
   const auto written = replace_file(path, std::as_bytes(std::span{after}));
   if (!written) return complain(path.string() + ": " + written.error().message());
   const auto reloaded = ask_control(options.socket, {{"do", "reload-keys"}});
-  if (!reloaded) return complain(reloaded.error());
+  if (!reloaded) return complain(reloaded.error().line);
   return list_keys(options);
 }
 
