@@ -41,7 +41,7 @@ TEST_CASE("a wrong configuration is refused with file, line, key and what was ex
       {"a section that does not exist", "[mesos]\nmasters=\"http://a:1\"\n[dsn]\n",
        "m.toml:3: dsn: unknown key; is \"dns\" meant? the sections are node, mesos, dns, gossip, "
        "lb, "
-       "metrics, state, log"},
+       "metrics, state, control, log"},
       {"a key that does not exist", "[mesos]\nmaster=\"http://a:1\"\n",
        "m.toml:2: mesos.master: unknown key; is \"masters\" meant? [mesos] has masters, "
        "observer, "},
