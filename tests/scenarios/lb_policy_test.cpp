@@ -135,9 +135,9 @@ struct Crowd {
         while (!stop) {
           const Attempt attempt = connect_tcp(to, std::chrono::seconds{20});
           ++(attempt.error == 0 ? good : bad);
-          if (attempt.took < std::chrono::milliseconds{500}) continue;
+          if (attempt.repeats == 0) continue;
           const std::scoped_lock lock{mutex};
-          slow.push_back(attempt.took);
+          unlucky.push_back(attempt.repeats);
         }
       });
     }
@@ -153,7 +153,7 @@ struct Crowd {
   std::atomic<long> good = 0;
   std::atomic<long> bad = 0;
   std::mutex mutex;
-  std::vector<std::chrono::microseconds> slow;
+  std::vector<int> unlucky;  // SYNs they had to repeat
   std::vector<std::thread> threads;
 };
 
@@ -173,23 +173,14 @@ TEST_CASE("a backend that does not answer is taken out, and comes back") {
   net.backends.shell(
       "nft 'table ip dead { chain in { type filter hook input priority 0; "
       "ip daddr 10.2.0.2 drop; }; }'");
-  using std::chrono::milliseconds;
-  const auto began = std::chrono::steady_clock::now();
   Crowd crowd{net.client, at("11.0.0.1:80"), 8};
   CHECK(eventually(rests));
-  const auto out =
-      std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - began);
-  MESSAGE("out after " << out.count() << " ms");
-  CHECK(out < milliseconds{2000});
   crowd.end();
   CHECK(crowd.bad == 0);
-  REQUIRE_FALSE(crowd.slow.empty());
-  std::sort(crowd.slow.begin(), crowd.slow.end());
-  const auto median = crowd.slow[crowd.slow.size() / 2];
-  MESSAGE(crowd.good << " connections, " << crowd.slow.size() << " unlucky, p50 "
-                     << median.count() / 1000 << " ms, worst " << crowd.slow.back().count() / 1000
-                     << " ms");
-  if (!on_ipvs()) CHECK(median < milliseconds{1100});
+  REQUIRE_FALSE(crowd.unlucky.empty());
+  // The first repeated SYN, or the second where the first came before the kernel had forgotten
+  // the flow: both last a second. By then it is out.
+  for (const int repeats : crowd.unlucky) CHECK(repeats <= 3);
   // Nobody meets it while it rests.
   CHECK(answers(net.client, "11.0.0.1:80", 20) == std::set<std::string>{"10.2.0.1:8080"});
   CHECK(node.metric("muster_lb_ejections_total") == 1);

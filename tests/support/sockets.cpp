@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdexcept>
 #include <sys/eventfd.h>
@@ -150,6 +151,10 @@ Attempt connect_tcp(const Endpoint& to, std::chrono::milliseconds limit) {
   }
   attempt.took = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::steady_clock::now() - began);
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  ::getsockopt(socket.fd(), IPPROTO_TCP, TCP_INFO, &info, &size);
+  attempt.repeats = static_cast<int>(info.tcpi_total_retrans);
   if (attempt.error == 0) attempt.socket.emplace(std::move(socket));
   return attempt;
 }

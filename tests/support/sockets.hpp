@@ -38,6 +38,7 @@ class Socket {
 struct Attempt {
   int error = 0;  // errno, 0 if it succeeded, ETIMEDOUT if the limit passed
   std::chrono::microseconds took{};
+  int repeats = 0;  // SYNs that the kernel sent again: time as the connection knows it
   std::optional<Socket> socket;
 };
 
