@@ -259,15 +259,19 @@ def case_nodes():
               sorted(task["id"] for task in state["frameworks"][0]["tasks"]), "the same tasks")
 
         address = next(one["address"] for one in tasks("/web") if one["instance"] == 1)
-        load = subprocess.Popen([MUSTER_DEV, "exec", "2", "--", "muster-dev", "load", "--url",
-                                 f"http://{address}/", "--rate", "50", "--seconds", "4", "--json"],
-                                stdout=subprocess.PIPE)
-        time.sleep(1)
+
+        def load(status):
+            done = run("exec", 2, "--", "muster-dev", "load", "--url", f"http://{address}/",
+                       "--rate", 50, "--seconds", 1, "--json", check=False)
+            equal(done.returncode, status, done.stderr)
+            return json.loads(done.stdout)
+
+        equal(load(0)["answered"], 50, "answered while it runs")
         run("scale", "web", 0)
-        report = json.loads(load.communicate(timeout=LIMIT)[0])
-        equal(report["sent"], 200, "sent")
-        equal(report["answered"] + report["failed"], 200, "every request is accounted for")
-        assert report["answered"] > 0 and report["failed_before_connect"]["kinds"]["refused"] > 0
+        until("nothing runs", lambda: not tasks("/web"))
+        report = load(1)
+        equal((report["sent"], report["answered"], report["failed"]), (50, 0, 50), "accounted for")
+        equal(report["failed_before_connect"]["kinds"]["refused"], 50, "refused")
         cluster.process.send_signal(signal.SIGINT)
         equal(cluster.process.wait(LIMIT), 0, "exit status after Ctrl-C")
 
