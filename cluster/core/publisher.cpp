@@ -99,10 +99,12 @@ void Publisher::run_phase(std::size_t& budget, TimePoint now, WallTime wall, Wri
       remove_tasks(budget, out);
       return go_on(removing_.empty(), Phase::settle);
     case Phase::settle:
-      release_holds(now, out);
+      if (cursor_++ == 0) release_holds(now, out);
       last_now_ = now;
       last_wall_seconds_ = unix_seconds(wall);
-      write_vips(vips_.settle(last_wall_seconds_), out);
+      write_vips(vips_.settle(last_wall_seconds_, budget), out);
+      budget = 0;  // more than one round is wanted only by a large state
+      if (vips_.pending()) return;
       observation_ = nullptr;
       return go_on(true, Phase::idle);
   }

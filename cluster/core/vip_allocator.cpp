@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 namespace muster::cluster {
 namespace {
@@ -69,62 +70,79 @@ void VipAllocator::release(const VipUse& use) {
   touched_.insert(name);
 }
 
-std::vector<VipAllocator::Changed> VipAllocator::settle(std::int64_t wall_seconds) {
+std::vector<VipAllocator::Changed> VipAllocator::settle(std::int64_t wall_seconds,
+                                                        std::size_t limit) {
   std::vector<Changed> changed;
-  const auto note_ended = [&] {
-    for (VipName& name : ended_) changed.emplace_back(std::move(name), std::nullopt);
-    ended_.clear();
-  };
-  note_ended();
-  if (freed_ && !starved_.empty()) touched_.insert(starved_.begin(), starved_.end());
-  freed_ = false;
+  note_ended(changed);
+  if (wanting_.empty() && std::exchange(freed_, false)) {
+    touched_.insert(starved_.begin(), starved_.end());
+  }
   // What is there already first, so that nothing in use can be evicted for something new.
-  std::set<VipName> wanting;
-  for (const VipName& name : std::exchange(touched_, {})) {
-    const auto uses = uses_.find(name);
-    const bool used = uses != uses_.end() && uses->second.all > 0;
-    if (!used && uses != uses_.end()) uses_.erase(uses);
-    if (!used) starved_.erase(name);
-    const auto entry = entries_.find(name);
-    if (entry == entries_.end()) {
-      if (used) wanting.insert(name);
-      continue;
-    }
-    auto& unused_since = entry->second.unused_since_seconds;
-    if (used != unused_since.has_value()) {
-      if (used) wanting.insert(name);  // perhaps a further family
-      continue;
-    }
-    if (used) {
-      unused_.erase({*unused_since, name});
-      unused_since.reset();
-      wanting.insert(name);
-    } else {
-      unused_since = wall_seconds;
-      unused_.emplace(wall_seconds, name);
-    }
-    changed.emplace_back(name, entry->second);
+  for (; !touched_.empty() && limit > 0; --limit) {
+    settle_touched(touched_.extract(touched_.begin()).value(), wall_seconds, changed);
   }
-  for (const VipName& name : wanting) {
-    const auto known = entries_.find(name);
-    VipRecord record = known != entries_.end() ? known->second : VipRecord{};
-    record.allocation.name = name;
-    const bool gained = assign(record, uses_[name]);
-    note_ended();
-    if (!gained) continue;
-    if (known == entries_.end()) {
-      record.sequence = next_sequence_++;
-      record.since_seconds = wall_seconds;
-    }
-    entries_.insert_or_assign(name, record);
-    changed.emplace_back(name, std::move(record));
-    disputed_.erase(name);
+  if (!touched_.empty()) return changed;
+  for (; !wanting_.empty() && limit > 0; --limit) {
+    settle_wanting(wanting_.extract(wanting_.begin()).value(), wall_seconds, changed);
   }
+  if (!wanting_.empty()) return changed;
   for (const VipName& name : std::exchange(disputed_, {})) {
     const auto entry = entries_.find(name);
     if (entry != entries_.end()) changed.emplace_back(name, entry->second);
   }
   return changed;
+}
+
+void VipAllocator::note_ended(std::vector<Changed>& changed) {
+  for (VipName& name : ended_) changed.emplace_back(std::move(name), std::nullopt);
+  ended_.clear();
+}
+
+void VipAllocator::settle_touched(const VipName& name, std::int64_t wall_seconds,
+                                  std::vector<Changed>& changed) {
+  const auto uses = uses_.find(name);
+  const bool used = uses != uses_.end() && uses->second.all > 0;
+  if (!used) {
+    if (uses != uses_.end()) uses_.erase(uses);
+    starved_.erase(name);
+    wanting_.erase(name);
+  }
+  const auto entry = entries_.find(name);
+  if (entry == entries_.end()) {
+    if (used) wanting_.insert(name);
+    return;
+  }
+  auto& unused_since = entry->second.unused_since_seconds;
+  if (used != unused_since.has_value()) {
+    if (used) wanting_.insert(name);  // perhaps a further family
+    return;
+  }
+  if (used) {
+    unused_.erase({*unused_since, name});
+    unused_since.reset();
+    wanting_.insert(name);
+  } else {
+    unused_since = wall_seconds;
+    unused_.emplace(wall_seconds, name);
+  }
+  changed.emplace_back(name, entry->second);
+}
+
+void VipAllocator::settle_wanting(const VipName& name, std::int64_t wall_seconds,
+                                  std::vector<Changed>& changed) {
+  const auto known = entries_.find(name);
+  VipRecord record = known != entries_.end() ? known->second : VipRecord{};
+  record.allocation.name = name;
+  const bool gained = assign(record, uses_[name]);
+  note_ended(changed);
+  if (!gained) return;
+  if (known == entries_.end()) {
+    record.sequence = next_sequence_++;
+    record.since_seconds = wall_seconds;
+  }
+  entries_.insert_or_assign(name, record);
+  changed.emplace_back(name, std::move(record));
+  disputed_.erase(name);
 }
 
 void VipAllocator::claim(const VipRecord& theirs, std::int64_t wall_seconds) {

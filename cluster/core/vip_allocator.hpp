@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -57,8 +58,13 @@ class VipAllocator {
 
   void use(const VipUse&);
   void release(const VipUse&);
-  /// Works off what was noted; `wall_seconds` is Unix time.
-  std::vector<Changed> settle(std::int64_t wall_seconds);
+  /// Works off what was noted, about `limit` names of it: to be called until !pending(). Anything
+  /// may be noted in between. `wall_seconds` is Unix time.
+  std::vector<Changed> settle(std::int64_t wall_seconds,
+                              std::size_t limit = std::numeric_limits<std::size_t>::max());
+  bool pending() const noexcept {
+    return !touched_.empty() || !wanting_.empty() || !disputed_.empty() || !ended_.empty();
+  }
   /// Ends retentions.
   std::vector<Changed> expire(std::int64_t wall_seconds);
   /// When expire() next has something to do, Unix time.
@@ -84,6 +90,9 @@ class VipAllocator {
     std::size_t all = 0;
   };
 
+  void note_ended(std::vector<Changed>&);
+  void settle_touched(const VipName&, std::int64_t wall_seconds, std::vector<Changed>&);
+  void settle_wanting(const VipName&, std::int64_t wall_seconds, std::vector<Changed>&);
   bool assign(VipRecord&, const Uses&);
   std::optional<IpAddress> choose(const VipName&, const AddressRange&);
   bool evict_oldest_unused(const AddressRange* range);
@@ -104,6 +113,7 @@ class VipAllocator {
   std::set<std::pair<std::int64_t, VipName>> former_until_;
   std::set<VipName> disputed_;  // changed by claims since the last settle()
   std::set<VipName> touched_;
+  std::set<VipName> wanting_;   // touched, in use, and perhaps short of an address
   std::set<VipName> starved_;   // in use, without an address
   std::vector<VipName> ended_;  // evicted since the last settle()
   bool freed_ = false;          // an address, since starved_ was last tried

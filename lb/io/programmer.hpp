@@ -25,9 +25,9 @@ namespace muster::lb {
 class Programmer {
  public:
   /// Element changes in one transaction: some 10 ms of the kernel's time.
-  static constexpr std::size_t kStepCommands = 3000;
+  static constexpr std::size_t kStepCommands = 2000;
   /// Vips looked at in one step, most of which may turn out to be as wanted.
-  static constexpr std::size_t kStepVips = 1000;
+  static constexpr std::size_t kStepVips = 500;
 
   Programmer(Driver& driver, Policy policy) : driver_{driver}, table_{policy} {}
 

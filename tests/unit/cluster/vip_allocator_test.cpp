@@ -282,4 +282,31 @@ TEST_CASE("a claim: the older name takes the address, and nobody else is given a
   CHECK(vips.records().at(VipName{"c"}).former == std::vector<IpAddress>{disputed});
 }
 
+TEST_CASE("settled piece by piece the addresses are those of settling at once") {
+  for_each_seed(20, [](std::uint64_t seed) {
+    MUSTER_SHOW_SEED(seed);
+    Rng rng{seed};
+    VipAllocator whole{small_range("11.0.0.0", "11.0.0.31")};
+    VipAllocator pieces{small_range("11.0.0.0", "11.0.0.31")};
+    std::map<std::string, int> used;
+    for (int round = 0; round < 30; ++round) {
+      for (int i = 0; i < 20; ++i) {
+        const std::string name = "n" + std::to_string(rng.below(60)) + ".x";
+        const bool more = used[name] == 0 || rng.chance(30);
+        used[name] += more ? 1 : -1;
+        for (VipAllocator* vips : {&whole, &pieces}) {
+          more ? vips->use(v4_of(name.c_str())) : vips->release(v4_of(name.c_str()));
+        }
+      }
+      const std::size_t at_once = whole.settle(kNow + round).size();
+      std::size_t one_by_one = 0;
+      do {
+        one_by_one += pieces.settle(kNow + round, 3).size();
+      } while (pieces.pending());
+      CHECK(one_by_one == at_once);
+      CHECK(pieces.records() == whole.records());
+    }
+  });
+}
+
 TEST_SUITE_END();
