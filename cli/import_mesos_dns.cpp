@@ -167,8 +167,8 @@ class Importer {
   ImportedConfig run() {
     mesos();
     dns();
-    names();
     http();
+    names();
     for (const std::string& key : in_.not_asked_for()) note(key, "not a key Mesos-DNS reads");
     return std::move(out_);
   }
@@ -342,12 +342,7 @@ class Importer {
     }
     if (!in_.boolean("HttpOn", true)) return;
     const Endpoint at{*IpAddress::parse(listener), *Port::from(static_cast<std::uint64_t>(port))};
-    line("\n[metrics]");
-    line(
-        "# Mesos-DNS's HTTP API is on 127.0.0.1:61421. To have all of muster's HTTP where it was:");
-    line("# listen = " + quoted(to_string(at)));
-    line("# allowed_hosts = [\"leader.mesos\"]");
-    note("httpport", "the HTTP API is on 127.0.0.1:61421 unless metrics.listen says otherwise");
+    set("http_listen", quoted(to_string(at)));
   }
 
   Source in_;

@@ -299,8 +299,10 @@ dns::MesosDnsSettings mesos_dns_settings(const ApiSources& from) {
     out.listener = dns.listen.front().address.to_string();
     out.port = dns.listen.front().port.number();
   }
-  out.http_listener = from.config.metrics.listen.address.to_string();
-  out.http_port = from.config.metrics.listen.port.number();
+  const Endpoint& http =
+      dns.http_listen.empty() ? from.config.metrics.listen : dns.http_listen.front();
+  out.http_listener = http.address.to_string();
+  out.http_port = http.port.number();
   const auto dotted = [](std::string name) { return name.ends_with('.') ? name : name + '.'; };
   out.soa_mname = dotted(dns.soa_mname.empty() ? "ns1." + dns.domain : dns.soa_mname);
   out.soa_rname = dotted(dns.soa_rname.empty() ? "root." + out.soa_mname : dns.soa_rname);
@@ -348,8 +350,14 @@ Answer config_answer(const ApiSources& from) {
   };
 }
 
+Answer version_answer(const ApiSources&) {
+  return [] {
+    return HttpResponse{200, "application/json", dns::mesos_dns_api::version(kVersion), {}};
+  };
+}
+
 // `/v1/hosts/{host}`, `/v1/hosts/{host}/ports` and `/v1/services/{service}`.
-Answer mesos_dns_answer(const ApiSources& from, std::string_view path) {
+Answer hosts_or_services_answer(const ApiSources& from, std::string_view path) {
   constexpr std::string_view kHosts = "/v1/hosts/";
   constexpr std::string_view kServices = "/v1/services/";
   constexpr unsigned kNotImplemented = 501;
@@ -368,6 +376,15 @@ Answer mesos_dns_answer(const ApiSources& from, std::string_view path) {
         host ? dns::mesos_dns_api::hosts(*zones, name) : dns::mesos_dns_api::services(*zones, name),
         {}};
   };
+}
+
+// All of Mesos-DNS's HTTP API.
+Answer mesos_dns_answer(const ApiSources& from, const std::string& path) {
+  if (path == "/v1/version") return version_answer(from);
+  if (path == "/v1/config") return config_answer(from);
+  if (path == "/v1/enumerate") return enumerate_answer(from);
+  if (path == "/v1/axfr") return axfr_answer(from);
+  return hosts_or_services_answer(from, path);
 }
 
 Answer changes_answer(const ApiSources& from) {
@@ -411,6 +428,10 @@ Answer readyz_answer(const ApiSources& from) {
       [body = std::move(body)] { return body.empty() ? as_text("ready\n") : as_text(body, 503); };
 }
 
+Answer nothing_at(std::string path) {
+  return [path = std::move(path)] { return as_text("nothing here: " + path + "\n", 404); };
+}
+
 using Route = Answer (*)(const ApiSources&);
 
 const std::map<std::string, Route, std::less<>>& routes() {
@@ -424,15 +445,6 @@ const std::map<std::string, Route, std::less<>>& routes() {
       {"/v1/status", status_answer},
       {"/v1/nodes", nodes_answer},
       {"/v1/vips", vips_answer},
-      {"/v1/version",
-       [](const ApiSources&) -> Answer {
-         return [] {
-           return HttpResponse{200, "application/json", dns::mesos_dns_api::version(kVersion), {}};
-         };
-       }},
-      {"/v1/config", config_answer},
-      {"/v1/enumerate", enumerate_answer},
-      {"/v1/axfr", axfr_answer},
       {"/v1/changes", changes_answer},
   };
   return kRoutes;
@@ -466,7 +478,14 @@ metrics::Handler make_api(ApiSources from) {
     const auto route = routes().find(request.path);
     if (route != routes().end()) return route->second(from);
     if (Answer answer = mesos_dns_answer(from, request.path)) return answer;
-    return [path = request.path] { return as_text("nothing here: " + path + "\n", 404); };
+    return nothing_at(request.path);
+  };
+}
+
+metrics::Handler make_mesos_dns_api(ApiSources from) {
+  return [from](const HttpRequest& request) -> Answer {
+    if (Answer answer = mesos_dns_answer(from, request.path)) return answer;
+    return nothing_at(request.path);
   };
 }
 

@@ -39,4 +39,8 @@ std::vector<std::string> not_ready(const ApiSources&);
 /// `/v1/records`, `/v1/changes` and the status page.
 metrics::Handler make_api(ApiSources);
 
+/// Mesos-DNS's HTTP API and nothing else: `/v1/version`, `/v1/config`, `/v1/hosts/…`,
+/// `/v1/services/…`, `/v1/enumerate`, `/v1/axfr`. For a port of its own, which others may reach.
+metrics::Handler make_mesos_dns_api(ApiSources);
+
 }  // namespace muster::daemon

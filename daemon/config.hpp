@@ -71,6 +71,7 @@ struct Config {
     bool parallel = false;
     std::size_t cache_megabytes = 16;
     bool enumerate = true;
+    std::vector<Endpoint> http_listen;  // of Mesos-DNS's HTTP API, besides metrics.listen
   };
   struct Lb {
     bool enabled = true;

@@ -4,11 +4,12 @@ namespace muster::daemon {
 namespace {
 
 constexpr std::uint16_t kDnsPort = 53;
+constexpr std::uint16_t kHttpPort = 8123;  // Mesos-DNS's
 
 void endpoints(Section& section, std::string_view key, std::string_view expected, Help help,
-               std::vector<Endpoint>& out) {
+               std::vector<Endpoint>& out, std::uint16_t port = kDnsPort) {
   section.each_text(key, expected, help, [&](const std::string& text) {
-    const auto endpoint = endpoint_of(text, kDnsPort);
+    const auto endpoint = endpoint_of(text, port);
     if (endpoint) out.push_back(*endpoint);
     return endpoint.has_value();
   });
@@ -85,6 +86,12 @@ void read_access(Section& dns, Config::Dns& out) {
             {"secondaries that are told of changes", "none"}, out.notify);
   dns.integer("rate_limit", 0, 1'000'000, out.rate_limit,
               {"replies a second to one client network; `0`: no limit", {}, true});
+  endpoints(dns, "http_listen",
+            "an address like \"0.0.0.0\" or \"10.0.0.1:8123\", or a list of them",
+            {"where else Mesos-DNS's HTTP API, and nothing but it, is served; port 8123 if none is "
+             "given",
+             "none"},
+            out.http_listen, kHttpPort);
   dns.boolean("enumerate", out.enumerate, {"serve `/v1/enumerate` and `/v1/axfr`"});
 }
 

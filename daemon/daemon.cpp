@@ -209,6 +209,7 @@ class Daemon::Impl {
   std::unique_ptr<mesos::Observer> observer_;  // null: no masters are configured
   std::unique_ptr<Mesh> mesh_;                 // null: this node is by itself
   std::unique_ptr<metrics::HttpServer> http_;
+  std::vector<std::unique_ptr<metrics::HttpServer>> mesos_dns_http_;
   std::unique_ptr<Control> control_;  // null: none is wanted, or none could be had
   asio::steady_timer cluster_timer_{context_};
   asio::steady_timer save_timer_{context_};
@@ -259,11 +260,21 @@ Daemon::Impl::Impl(Config config, std::function<Config()> reload)
                                          registry_);
     exposition_.add(dns_->collectable());
   }
-  http_ = std::make_unique<metrics::HttpServer>(
-      control, answers_,
-      metrics::HttpOptions{config_.metrics.listen, config_.metrics.allowed_hosts}, registry_,
-      make_api({config_, cluster_, observer_.get(), mesh_.get(), balancer_.get(), dns_.get(),
-                exposition_, started_, changes_}));
+  const ApiSources sources{config_,    cluster_,    observer_.get(), mesh_.get(), balancer_.get(),
+                           dns_.get(), exposition_, started_,        changes_};
+  const auto serve = [&](const Endpoint& at, std::vector<std::string> names, auto handler) {
+    return std::make_unique<metrics::HttpServer>(control, answers_,
+                                                 metrics::HttpOptions{at, std::move(names)},
+                                                 registry_, std::move(handler));
+  };
+  http_ = serve(config_.metrics.listen, config_.metrics.allowed_hosts, make_api(sources));
+  if (!config_.dns.enabled) return;
+  // By our own names too: nobody else can make those point anywhere.
+  std::vector<std::string> names = config_.metrics.allowed_hosts;
+  names.insert(names.end(), {'.' + config_.dns.domain, ".thisdcos.directory"});
+  for (const Endpoint& at : config_.dns.http_listen) {
+    mesos_dns_http_.push_back(serve(at, names, make_mesos_dns_api(sources)));
+  }
 }
 
 // Everything that can refuse to start, before anything runs.
@@ -272,6 +283,13 @@ bool Daemon::Impl::start() {
     spdlog::error("metrics: cannot listen on {}: {}", to_string(config_.metrics.listen),
                   done.error().message());
     return false;
+  }
+  for (std::size_t i = 0; i < mesos_dns_http_.size(); ++i) {
+    if (const auto done = mesos_dns_http_[i]->start(); !done) {
+      spdlog::error("dns: http_listen: cannot listen on {}: {}",
+                    to_string(config_.dns.http_listen[i]), done.error().message());
+      return false;
+    }
   }
   if (dns_ != nullptr) {
     if (const auto done = dns_->start(); !done) {
@@ -298,6 +316,7 @@ int Daemon::Impl::run() {
   if (started) {
     spdlog::info("muster {} serves: metrics on {}", kVersion, to_string(http_->bound()));
     tasks_.spawn(http_->run());
+    for (const auto& server : mesos_dns_http_) tasks_.spawn(server->run());
     open_control();
     if (balancer_ != nullptr) tasks_.spawn(balancer_->run());
     if (observer_ != nullptr) tasks_.spawn(observer_->run());

@@ -23,7 +23,8 @@ std::string daemon_config(unsigned node, std::size_t nodes, const std::string& e
          "\"]\n"
          "[dns]\nlisten = [\"127.0.0.1:53\", \"" +
          address +
-         ":53\"]\nupstreams = []\n"
+         ":53\"]\nupstreams = []\nhttp_listen = \"" + address +
+         ":8123\"\n"
          "[metrics]\nlisten = \"127.0.0.1:61421\"\n"
          "[gossip]\nkey_file = \"/run/muster-dev/gossip.key\"\n" +
          join + "[state]\ndirectory = \"/run/muster-dev/state\"\n" + extra;

@@ -141,6 +141,7 @@ bool is_own_host(std::string_view host, const std::vector<IpAddress>& addresses,
     return true;
   }
   return std::any_of(names.begin(), names.end(), [host](const std::string& name) {
+    if (name.starts_with('.')) return host.size() > name.size() && host.ends_with(host_of(name));
     // A bare IPv6 address in the configuration means the same as one in brackets.
     return host_of(name) == host || (host.front() == '[' && host_of('[' + name + ']') == host);
   });

@@ -459,11 +459,11 @@ asio::awaitable<bool> HttpServer::Impl::write(Connection& connection, const Http
     Unsent(Impl& owner, std::size_t bytes) : impl{owner}, size{bytes} { add(); }
     ~Unsent() {
       impl.unsent -= size;
-      impl.unsent_bytes.Set(static_cast<double>(impl.unsent));
+      impl.unsent_bytes.Decrement(static_cast<double>(size));
     }
     void add() {
       impl.unsent += size;
-      impl.unsent_bytes.Set(static_cast<double>(impl.unsent));
+      impl.unsent_bytes.Increment(static_cast<double>(size));
     }
   };
   const Unsent unsent_now{*this, response.body.size()};

@@ -42,7 +42,8 @@ using Handler = std::function<std::function<HttpResponse()>(const HttpRequest&)>
 struct HttpOptions {
   Endpoint listen;
   /// Host names clients may use besides localhost, 127.0.0.1, [::1], the listen address and the
-  /// address a connection came in on. Anything else is DNS rebinding, and refused (421).
+  /// address a connection came in on; ".mesos" stands for all names below. Anything else is DNS
+  /// rebinding, and refused (421).
   std::vector<std::string> allowed_hosts = {};
   /// Take any free port in place of listen.port; see bound().
   bool any_port = false;
@@ -62,7 +63,7 @@ struct HttpOptions {
 /// connection only. Control thread only; sockets and timers run on the control executor.
 ///
 /// Registers muster_http_*: requests_total{code}, malformed_requests_total, connections,
-/// connections_closed_total{reason}, unsent_bytes.
+/// connections_closed_total{reason}, unsent_bytes. Several servers with one registry share them.
 class HttpServer {
  public:
   /// `workers` and `registry` must outlive run(); the pool must not be stopped before run() ends.

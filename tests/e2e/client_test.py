@@ -92,6 +92,22 @@ def trouble():
     eventually("trace: and they are repaired", ["trace", "web:80"], GOOD, "✓ kernel", "✓ connect", node=2, tries=160)
 
 
+def mesos_dns():
+    """Mesos-DNS's HTTP API on its own port, as from another node; nothing else is there."""
+    def fetch(url, *more):
+        return on(2, "curl", "-s", "-w", " %{http_code}", *more, url)[1]
+
+    found = fetch("http://10.66.0.1:8123/v1/services/_web._tcp.marathon.mesos")
+    check("8123: a service, by address", found.endswith("200") and '"host":"web-' in found, found)
+    found = fetch("http://leader.mesos:8123/v1/hosts/leader.mesos", "--resolve", "leader.mesos:8123:10.66.0.1")
+    check("8123: a host, by a name of ours", found.endswith("200") and '"host":"leader.mesos."' in found, found)
+    found = fetch("http://evil.example:8123/v1/enumerate", "--resolve", "evil.example:8123:10.66.0.1")
+    check("8123: by a name of somebody else's it is refused", found.endswith("421"), found)
+    for path in ["/metrics", "/v1/status", "/v1/vips", "/"]:
+        found = fetch("http://10.66.0.1:8123" + path)
+        check(f"8123: {path} is not there", found.endswith("404"), found)
+
+
 def metrics():
     _, text, _ = on(1, "curl", "-sf", "http://localhost:61421/metrics")
     check("metrics: there are some", "muster_lb_vips" in text)
@@ -147,6 +163,7 @@ def main():
             return 1
         eventually("the VIP has its three backends", ["vip", "web"], GOOD, "3 backends take connections", tries=120)
         client()
+        mesos_dns()
         metrics()
         manuals()
         trouble()

@@ -72,8 +72,9 @@ TEST_CASE("the least configuration keeps Mesos-DNS's defaults, and muster reads 
   REQUIRE(config.dns.upstreams.has_value());
   REQUIRE(config.dns.upstreams->size() == 1);
   CHECK(to_string(config.dns.upstreams->front()) == "8.8.8.8:53");
-  CHECK(made->notes.size() == 1);
-  CHECK(noted(*made, "httpport"));
+  REQUIRE(config.dns.http_listen.size() == 1);
+  CHECK(to_string(config.dns.http_listen[0]) == "0.0.0.0:8123");
+  CHECK(made->notes.empty());
 }
 
 TEST_CASE("a whole configuration is taken over, and what has no counterpart is named") {
@@ -86,7 +87,7 @@ TEST_CASE("a whole configuration is taken over, and what has no counterpart is n
     "refreshSeconds": 60, "stateTimeoutSeconds": 300, "zkDetectionTimeout": 30,
     "TTL": 30, "DOMAIN": "Corp.Mesos", "port": 5353, "resolvers": ["169.254.169.254", "10.0.0.2:54"],
     "zoneResolvers": {"Weave": ["172.17.0.1"]},
-    "timeout": 5, "httpon": true, "dnson": true, "httpport": 8123, "externalon": true,
+    "timeout": 5, "httpon": true, "dnson": true, "httpport": 8124, "externalon": true,
     "listener": "fd00::1", "recurseon": false, "SetTruncateBit": false, "EnumerationOn": false,
     "SOAMname": "ns1.mesos", "SOARname": "root@ns1.mesos", "SOARefresh": 60, "SOARetry": 600,
     "SOAExpire": 86400, "SOAMinttl": 60, "EnforceRFC952": true, "SRVRecordDefaultWeight": 7,
@@ -112,10 +113,11 @@ TEST_CASE("a whole configuration is taken over, and what has no counterpart is n
   CHECK(config.dns.soa_mname == "ns1.mesos");
   CHECK(config.dns.soa_rname == "root.ns1.mesos");
   CHECK(config.dns.soa_retry == 600);
+  CHECK(to_string(config.dns.http_listen.at(0)) == "0.0.0.0:8124");
   for (const char* const key :
        {"zk", "mesosCredentials", "mesosHTTPSOn", "KeyFile", "RefreshSeconds",
         "StateTimeoutSeconds", "ZkDetectionTimeout", "Timeout", "recurseon", "SetTruncateBit",
-        "IPSources", "SOAMinttl", "email", "httpport"}) {
+        "IPSources", "SOAMinttl", "email"}) {
     CAPTURE(std::string{key});
     CHECK(noted(*made, key));
   }

@@ -65,7 +65,7 @@ TEST_CASE("a query is split, decoded and bounded, and the first value of a key c
 
 TEST_CASE("only this host's own names are taken from a Host header") {
   const std::vector<IpAddress> own{*IpAddress::parse("10.0.0.5"), *IpAddress::parse("fd01::5")};
-  const std::vector<std::string> names{"Node5.example.com", "fd01::9"};
+  const std::vector<std::string> names{"Node5.example.com", "fd01::9", ".mesos"};
   struct Row {
     std::string header;
     bool fine;
@@ -98,6 +98,12 @@ TEST_CASE("only this host's own names are taken from a Host header") {
       {"[fd01::5]:80", true},
       {"node5.EXAMPLE.com", true},
       {"[fd01::9]", true},
+      {"leader.MESOS.:8123", true},
+      {"a.b.mesos", true},
+      {".mesos", false},
+      {"mesos", false},
+      {"evilmesos", false},
+      {"mesos.example.com", false},
   };
   for (const Row& row : rows) {
     CAPTURE(row.header);
