@@ -21,13 +21,14 @@ def stamp(text):
 class Cluster:
     """muster-dev with debug logs; every daemon's lines carry this machine's one clock."""
 
-    def __init__(self, build, apps, nodes=NODES):
+    def __init__(self, build, apps, nodes=NODES, muster=None, config=""):
+        """`muster` is started on each node instead of the build's; `config` is TOML for all."""
         self.dev = str(build / "muster-dev")
         self.name = f"bench{os.getpid()}"
         self.nodes = nodes
         self.folder = tempfile.TemporaryDirectory(prefix="muster-bench.")
-        config = pathlib.Path(self.folder.name) / "extra.toml"
-        config.write_text('[log]\nlevel = "debug"\n')
+        extra = pathlib.Path(self.folder.name) / "extra.toml"
+        extra.write_text('[log]\nlevel = "debug"\n' + config)
         app_files = []
         for app in apps:
             path = pathlib.Path(self.folder.name) / f"app{len(app_files)}.json"
@@ -35,7 +36,7 @@ class Cluster:
             app_files.append(str(path))
         self.process = subprocess.Popen(
             [self.dev, "--name", self.name, "--nodes", str(nodes), "--muster",
-             str(build / "muster"), "--extra-config", str(config), *app_files],
+             str(muster or build / "muster"), "--extra-config", str(extra), *app_files],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             time.sleep(0.5)

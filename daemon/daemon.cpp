@@ -29,6 +29,7 @@
 #include "daemon/control.hpp"
 #include "daemon/mesh.hpp"
 #include "daemon/notify.hpp"
+#include "daemon/only_one.hpp"
 #include "daemon/version.hpp"
 #include "dns/io/server.hpp"
 #include "lb/io/balancer.hpp"
@@ -204,6 +205,7 @@ class Daemon::Impl {
   cluster::Cluster cluster_;
   bool working_ = false;                        // take_more() is under way
   std::shared_ptr<const Observation> in_work_;  // keeps its destruction for us to place
+  std::optional<OnlyOne> only_;                 // before what it is held for
   std::unique_ptr<lb::Balancer> balancer_;
   std::unique_ptr<dns::Server> dns_;
   std::unique_ptr<mesos::Observer> observer_;  // null: no masters are configured
@@ -298,6 +300,13 @@ bool Daemon::Impl::start() {
     }
   }
   if (balancer_ != nullptr) {
+    auto only = OnlyOne::take();
+    if (!only) {
+      spdlog::error("lb: another muster balances on this node; set lb.enabled = false here");
+      return false;
+    }
+    only_.emplace(std::move(*only));
+    if (!only_->taken()) spdlog::warn("lb: whether another muster balances here is not known");
     if (const auto done = balancer_->start(); !done) {
       const std::string detail = balancer_->status().last_error;
       spdlog::error("lb: {}{}{}", done.error().message(), detail.empty() ? "" : ": ", detail);

@@ -43,24 +43,31 @@ std::optional<Identity> parse_identity(std::string_view text) {
 
 }  // namespace
 
-Result<Identity> load_identity(const std::filesystem::path& directory) {
-  Identity identity;
+FoundIdentity load_identity(const std::filesystem::path& directory) {
+  FoundIdentity found;
+  const std::string path = (directory / "node").string();
   if (!directory.empty()) {
     const auto text = read_text(directory / "node");
-    if (text) {
-      const auto parsed = parse_identity(*text);
-      if (!parsed) return make_error_code(boost::system::errc::invalid_argument);
-      identity = *parsed;
+    const auto parsed = text ? parse_identity(*text) : std::nullopt;
+    if (parsed) {
+      found.identity = *parsed;
+    } else if (text) {
+      found.problem = path + " is damaged: this is a new node from now on";
     } else if (text.error() != boost::system::errc::no_such_file_or_directory) {
-      return text.error();
+      found.problem = "cannot read " + path + ": " + text.error().message() +
+                      "; this is a new node from now on";
     }
   }
+  Identity& identity = found.identity;
   if (identity.id.empty()) identity.id = NodeId{to_string(boost::uuids::random_generator{}())};
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(
       std::chrono::system_clock::now().time_since_epoch());
   identity.epoch = std::max(static_cast<std::uint32_t>(seconds.count()), identity.epoch + 1);
-  if (const auto stored = store_identity(directory, identity); !stored) return stored.error();
-  return identity;
+  if (const auto stored = store_identity(directory, identity); !stored) {
+    if (!found.problem.empty()) found.problem += "; ";
+    found.problem += "cannot write " + path + ": " + stored.error().message();
+  }
+  return found;
 }
 
 Result<void> store_identity(const std::filesystem::path& directory, const Identity& identity) {

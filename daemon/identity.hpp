@@ -19,12 +19,17 @@ struct Identity {
   std::uint32_t epoch = 0;
 };
 
-/// From `directory`, or made up; the epoch is above every earlier one, and stored before this
-/// returns. An empty `directory` keeps nothing: a new identity with each start. Blocks on the
-/// disk. Errors: a file that is there and cannot be read or is not one of ours
-/// (invalid_argument), or one that cannot be written; the caller refuses to start, because a
-/// second node with a forgotten past would be taken for an impostor of the first.
-Result<Identity> load_identity(const std::filesystem::path& directory);
+struct FoundIdentity {
+  Identity identity;
+  std::string problem;  // for the log; empty: it was read and stored as it should be
+};
+
+/// From `directory`, or made up; the epoch is above every earlier one that can be known, and stored
+/// before this returns. An empty `directory` keeps nothing: a new identity with each start. Blocks
+/// on the disk. A disk that is full, read-only or damaged is no reason not to serve: what cannot be
+/// read is made up anew (to the others, a new node at an old one's address), what cannot be written
+/// is not, and `problem` says so. Should others know a higher epoch of this id, it is raised then.
+FoundIdentity load_identity(const std::filesystem::path& directory);
 Result<void> store_identity(const std::filesystem::path& directory, const Identity&);
 
 /// The members known last, in the file `members`: whom to ask first after a restart. An

@@ -41,11 +41,9 @@ std::string joined(const std::vector<std::string>& words) {
 }
 
 Identity identity_of(const Config& config) {
-  auto identity = load_identity(config.state.directory);
-  if (identity) return *identity;
-  throw ConfigError{(config.state.directory / "node").string() +
-                    ": expected this node's identity or no file, in a writable folder: " +
-                    identity.error().message()};
+  FoundIdentity found = load_identity(config.state.directory);
+  if (!found.problem.empty()) spdlog::warn("gossip: {}", found.problem);
+  return found.identity;
 }
 
 }  // namespace

@@ -20,6 +20,9 @@ namespace {
 
 constexpr std::uint32_t kPidOffset = offsetof(nlmsghdr, nlmsg_pid);
 constexpr std::uint32_t kRouteProtocolOffset = sizeof(nlmsghdr) + offsetof(rtmsg, rtm_protocol);
+constexpr std::uint32_t kTypeOffset = offsetof(nlmsghdr, nlmsg_type);
+constexpr std::uint32_t kLinkIndexOffset = sizeof(nlmsghdr) + offsetof(ifinfomsg, ifi_index);
+constexpr std::uint32_t kLoopbackIndex = 1;  // LOOPBACK_IFINDEX, in every network namespace
 constexpr std::uint32_t kAll = 0xFFFFFFFF;
 
 template <std::size_t N>
@@ -40,13 +43,18 @@ Result<void> ignore_own(int fd, std::uint32_t own, std::uint32_t worker) {
                          {BPF_RET | BPF_K, 0, 0, kAll}}});
 }
 
+/// And the loopback interface: when it goes down the kernel forgets the routes by it in silence.
 Result<void> only_our_routes(int fd, std::uint32_t own, std::uint32_t mark) {
-  return attach<6>(fd, {{{BPF_LD | BPF_W | BPF_ABS, 0, 0, kPidOffset},
-                         {BPF_JMP | BPF_JEQ | BPF_K, 2, 0, htonl(own)},
-                         {BPF_LD | BPF_B | BPF_ABS, 0, 0, kRouteProtocolOffset},
-                         {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, mark},
-                         {BPF_RET | BPF_K, 0, 0, 0},
-                         {BPF_RET | BPF_K, 0, 0, kAll}}});
+  return attach<10>(fd, {{{BPF_LD | BPF_W | BPF_ABS, 0, 0, kPidOffset},
+                          {BPF_JMP | BPF_JEQ | BPF_K, 6, 0, htonl(own)},
+                          {BPF_LD | BPF_H | BPF_ABS, 0, 0, kTypeOffset},
+                          {BPF_JMP | BPF_JEQ | BPF_K, 0, 2, htons(RTM_NEWLINK)},
+                          {BPF_LD | BPF_W | BPF_ABS, 0, 0, kLinkIndexOffset},
+                          {BPF_JMP | BPF_JEQ | BPF_K, 3, 2, htonl(kLoopbackIndex)},
+                          {BPF_LD | BPF_B | BPF_ABS, 0, 0, kRouteProtocolOffset},
+                          {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, mark},
+                          {BPF_RET | BPF_K, 0, 0, 0},
+                          {BPF_RET | BPF_K, 0, 0, kAll}}});
 }
 
 }  // namespace
@@ -68,10 +76,10 @@ Result<Monitor> Monitor::open(std::string table, const Own& own, std::uint8_t ro
   if (!nft) return nft.error();
   auto routes = netlink::Socket::open(NETLINK_ROUTE);
   if (!routes) return routes.error();
-  for (const auto& done :
-       {ignore_own(nft->fd(), own.nft, own.worker_nft),
-        only_our_routes(routes->fd(), own.routes, route_mark), nft->join(NFNLGRP_NFTABLES),
-        routes->join(RTNLGRP_IPV4_ROUTE), routes->join(RTNLGRP_IPV6_ROUTE)}) {
+  for (const auto& done : {ignore_own(nft->fd(), own.nft, own.worker_nft),
+                           only_our_routes(routes->fd(), own.routes, route_mark),
+                           nft->join(NFNLGRP_NFTABLES), routes->join(RTNLGRP_IPV4_ROUTE),
+                           routes->join(RTNLGRP_IPV6_ROUTE), routes->join(RTNLGRP_LINK)}) {
     if (!done) return done.error();
   }
   Monitor monitor{std::move(*nft), std::move(*routes), std::move(table)};

@@ -9,7 +9,8 @@
 
 namespace muster::lb {
 
-/// Hears of changes to our tables and routes that others make.
+/// Hears of changes to our tables and routes that others make, and of the loopback interface, which
+/// our routes go by.
 ///
 /// The kernel stamps each notice with the socket that caused it; those of our own sockets are
 /// dropped in the kernel by a filter, so that programming 10,000 Vips wakes nobody.

@@ -191,7 +191,8 @@ TEST_CASE("a foreign flush, a deleted table, chain, element or route is mended a
       "nft add element ip muster vips_tcp '{ 10.3.3.3 . 80 : 0:ffff }'",
       "nft flush map ip muster slots_tcp",
       "ip route del 11.0.0.0/8 proto 109",
-      "ip route add 11.3.0.0/16 dev lo proto 109"};
+      "ip route add 11.3.0.0/16 dev lo proto 109",
+      "ip link set lo down; ip link set lo up"};  // the kernel forgets its IPv4 routes in silence
   const std::vector<std::string> by_ipvs{
       "nft flush ruleset",
       "nft delete table ip muster_ipvs",
@@ -203,7 +204,8 @@ TEST_CASE("a foreign flush, a deleted table, chain, element or route is mended a
       "nft add element ip muster_ipvs addresses '{ 10.3.3.3 }'",
       "ipvsadm -C; nft delete table ip muster_ipvs",
       "ip route del local 11.0.0.0/8 table local proto 110",
-      "ip route add local 11.3.0.0/16 dev lo proto 110"};
+      "ip route add local 11.3.0.0/16 dev lo proto 110",
+      "ip link set lo down; ip link set lo up"};
   for (const std::string& harm : on_ipvs() ? by_ipvs : by_nft) {
     CAPTURE(harm);
     net.node.shell(harm);
