@@ -323,6 +323,7 @@ ConfigChange take_live_options(Config& config, const Config& next) {
   config.dns.recursion_from = next.dns.recursion_from;
   config.dns.transfer_to = next.dns.transfer_to;
   config.dns.rate_limit = next.dns.rate_limit;
+  config.dns.query_log = next.dns.query_log;
   return change;
 }
 

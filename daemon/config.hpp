@@ -68,6 +68,7 @@ struct Config {
     std::vector<std::string> transfer_to;
     std::vector<Endpoint> notify;
     unsigned rate_limit = 0;
+    unsigned query_log = 0;
     bool parallel = false;
     std::size_t cache_megabytes = 16;
     bool enumerate = true;

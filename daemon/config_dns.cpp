@@ -86,6 +86,10 @@ void read_access(Section& dns, Config::Dns& out) {
             {"secondaries that are told of changes", "none"}, out.notify);
   dns.integer("rate_limit", 0, 1'000'000, out.rate_limit,
               {"replies a second to one client network; `0`: no limit", {}, true});
+  dns.integer("query_log", 0, 1'000'000, out.query_log,
+              {"log one of so many queries, `1` all, at most 100 a second and worker; `0`: none",
+               {},
+               true});
   endpoints(dns, "http_listen",
             "an address like \"0.0.0.0\" or \"10.0.0.1:8123\", or a list of them",
             {"where else Mesos-DNS's HTTP API, and nothing but it, is served; port 8123 if none is "

@@ -153,6 +153,8 @@ void add_dns_limits(const Config::Dns& from, dns::ServerOptions& to) {
   to.transfer_to = prefixes(from.transfer_to, "dns.transfer_to");
   to.notify = from.notify;
   to.rate_limit = from.rate_limit;
+  to.query_log = from.query_log;
+  to.query_sink = [](const std::string& line) { spdlog::info(line); };
   to.parallel_upstreams = from.parallel ? 2 : 1;
   to.cache_octets = from.cache_megabytes << 20;
 }

@@ -205,6 +205,7 @@ class Server::Impl {
     options_.recursion_from = options.recursion_from;
     options_.transfer_to = options.transfer_to;
     options_.rate_limit = options.rate_limit;
+    options_.query_log = options.query_log;
     const ForwarderOptions forwarding = forwarder_options();
     for (const auto& worker : workers_) worker->take(policy(forwarding));
   }
@@ -272,6 +273,7 @@ class Server::Impl {
     out.transfer = AccessList{options_.transfer_to};
     // Each worker sees its share of a client's sockets, which may be all of them.
     out.rate_limit = options_.rate_limit;
+    out.query_log = options_.query_log;
     out.rate_seed = random_seed();
     return out;
   }
@@ -281,6 +283,7 @@ class Server::Impl {
     out.policy = policy(forwarding);
     out.first_rotation = static_cast<std::uint32_t>(random_seed());
     out.cookies = cookies_;
+    out.query_sink = options_.query_sink;
     if (!first) return out;
     out.notify = options_.notify;
     for (const Zone& zone : snapshot_->table().zones) {

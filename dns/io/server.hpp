@@ -18,6 +18,7 @@
 #include "base/time.hpp"
 #include "dns/core/access.hpp"
 #include "dns/core/catalog.hpp"
+#include "dns/core/query_log.hpp"
 
 namespace muster::dns {
 
@@ -49,6 +50,8 @@ struct ServerOptions {
   unsigned rate_limit = 0;               // replies a second to one network over UDP; 0: no limit
   unsigned parallel_upstreams = 1;       // asked at once; 2 is what DC/OS did
   std::size_t cache_octets = 16U << 20;  // of each worker, for forwarded answers; 0: no cache
+  unsigned query_log = 0;                // each worker logs every so-manieth query; 0: none
+  QueryLog::Sink query_sink{};           // where to: called on the workers' threads
 };
 
 /// DNS for the node: UDP and TCP on every address of `listen`, answered by worker threads from
@@ -84,8 +87,8 @@ class Server {
   void apply(const ClusterDelta&);
 
   /// Goes by another policy from now on, without losing a query: upstreams, zone_upstreams,
-  /// parallel_upstreams, cache_octets, recursion_from, transfer_to and rate_limit are taken over,
-  /// the rest of the options stays as it was. The caches begin empty. After start().
+  /// parallel_upstreams, cache_octets, recursion_from, transfer_to, rate_limit and query_log are
+  /// taken over, the rest of the options stays as it was. The caches begin empty. After start().
   void reconfigure(const ServerOptions&);
 
   struct Status {

@@ -23,6 +23,8 @@ Worker::Worker(Options options, SnapshotCell<ZoneSnapshot>& cell, WorkerCounters
       recursion_{std::move(options.policy.recursion)},
       transfer_{std::move(options.policy.transfer)},
       rate_limit_{options.policy.rate_limit, options.policy.rate_seed},
+      query_sink_{std::move(options.query_sink)},
+      query_log_{options.policy.query_log, query_sink_},
       context_{1},
       relay_{make_relay(std::move(options.policy.forwarder))},
       notifier_{context_, std::move(options.notify), std::move(options.notify_apexes)},
@@ -68,6 +70,7 @@ void Worker::take(Policy policy) {
     recursion_ = std::move(policy.recursion);
     transfer_ = std::move(policy.transfer);
     rate_limit_ = RateLimit{policy.rate_limit, policy.rate_seed};
+    query_log_ = QueryLog{policy.query_log, query_sink_};
     auto next = make_relay(std::move(policy.forwarder));
     next->count_on_from(*relay_);
     retired_.push_back(std::exchange(relay_, std::move(next)));
@@ -128,7 +131,25 @@ Answer Worker::respond(std::span<const std::byte> message, Transport transport,
     answer_transfer(message, transport, options, zones, out, query, made);
   }
   counters_.count(made, transport);
+  if (query_log_.take(now_)) log(made, query, transport, client);
   return made;
+}
+
+void Worker::log(const Answer& made, const Query& query, Transport transport,
+                 std::span<const std::byte> client) {
+  // Of less than a header nothing of `query` was filled in.
+  const bool readable = made.qtype != 0 && query.question_end != 0;
+  std::string line = QueryLog::begin(
+      {address_of(client), transport, readable ? query.wire() : std::string_view{}, made.qtype});
+  if (made.kind == Answer::Kind::forward) {
+    logged_ = std::move(line);
+    return;
+  }
+  QueryLog::Outcome outcome{"zone", made.rcode, made.size, made.truncated};
+  if (made.zone == Answer::kForwardedZone) outcome.from = "cache";
+  if (made.kind == Answer::Kind::transfer) outcome.from = "transfer";
+  if (made.kind == Answer::Kind::drop) outcome = {"nowhere"};
+  query_log_.finish(std::move(line), outcome);
 }
 
 bool Worker::limited(std::span<const std::byte> client, const Query& query,
@@ -191,7 +212,7 @@ void Worker::answer_transfer(std::span<const std::byte> message, Transport trans
 void Worker::forward(std::span<const std::byte> message, const Query& query, Transport transport,
                      Client client) {
   const std::uint64_t number = next_client_++;
-  pending_.emplace(number, Pending{std::move(client), query.qtype});
+  pending_.emplace(number, Pending{std::move(client), query.qtype, std::exchange(logged_, {})});
   relay_->ask(message, query, transport, number);
   counters_.take(relay_->forwarder());
 }
@@ -202,6 +223,9 @@ void Worker::deliver(Forwarder::Deliver&& made) {
   Pending pending = std::move(found->second);
   pending_.erase(found);
   counters_.count_forwarded(pending.qtype, made.rcode);
+  if (!pending.logged.empty()) {
+    query_log_.finish(std::move(pending.logged), {"upstream", made.rcode, made.reply.size()});
+  }
   counters_.take(relay_->forwarder());
   if (auto* const udp = std::get_if<UdpClient>(&pending.client)) {
     UdpSocket& socket = *udp->socket;

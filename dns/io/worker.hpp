@@ -5,6 +5,7 @@
 #include <list>
 #include <memory>
 #include <span>
+#include <string>
 #include <sys/socket.h>
 #include <thread>
 #include <unordered_map>
@@ -19,6 +20,7 @@
 #include "base/io/snapshot.hpp"
 #include "dns/core/access.hpp"
 #include "dns/core/answer.hpp"
+#include "dns/core/query_log.hpp"
 #include "dns/core/rate_limit.hpp"
 #include "dns/io/counters.hpp"
 #include "dns/io/notifier.hpp"
@@ -42,6 +44,7 @@ class Worker {
     AccessList transfer;   // who may have whole zones
     unsigned rate_limit = 0;
     std::uint64_t rate_seed = 0;
+    unsigned query_log = 0;  // every how many queries are logged; 0: none
   };
   struct Options {
     Policy policy;
@@ -49,6 +52,7 @@ class Worker {
     std::shared_ptr<const Cookies> cookies;    // all workers make the same
     std::vector<Endpoint> notify;              // secondaries to tell of changes
     std::vector<std::string> notify_apexes{};  // and of which zones
+    QueryLog::Sink query_sink{};               // called on the worker's thread
   };
   /// Where a forwarded answer goes back to.
   struct UdpClient {
@@ -96,6 +100,8 @@ class Worker {
   void end_retired();
   void deliver(Forwarder::Deliver&& deliver);
   void flush_soon();
+  void log(const Answer& made, const Query& query, Transport transport,
+           std::span<const std::byte> client);
   bool limited(std::span<const std::byte> client, const Query& query, std::span<std::byte> out,
                Answer& made);
   void answer_forward(std::span<const std::byte> message, Transport transport,
@@ -108,6 +114,7 @@ class Worker {
   struct Pending {
     Client client;
     std::uint16_t qtype;
+    std::string logged;  // the beginning of its line in the query log, if it has one
   };
 
   SnapshotCell<ZoneSnapshot>::Reader reader_;
@@ -116,6 +123,9 @@ class Worker {
   AccessList recursion_;
   AccessList transfer_;
   RateLimit rate_limit_;
+  QueryLog::Sink query_sink_;
+  QueryLog query_log_;
+  std::string logged_;  // of a query that forward() is to be called for
   TimePoint now_ = Clock::now();
   std::uint32_t unix_now_ = 0;
   boost::asio::io_context context_;

@@ -1,7 +1,8 @@
-// Cookies, access lists and rate limits.
+// Cookies, access lists, rate limits and the query log.
 #include "base/byte_writer.hpp"
 #include "dns/core/access.hpp"
 #include "dns/core/cookie.hpp"
+#include "dns/core/query_log.hpp"
 #include "dns/core/rate_limit.hpp"
 #include "dns_support.hpp"
 
@@ -168,6 +169,29 @@ TEST_CASE("a network over its rate is dropped and slipped in turn, others are no
   CHECK(limit.take(ip("192.0.2.1"), now) != Verdict::pass);
   RateLimit none{0, 7};
   CHECK(none.take(ip("192.0.2.1"), now) == Verdict::pass);
+}
+
+TEST_CASE("the query log takes one of so many, a bounded number a second, and counts the rest") {
+  std::vector<std::string> lines;
+  QueryLog log{3, [&](const std::string& line) { lines.push_back(line); }};
+  TimePoint now{std::chrono::hours{1}};
+  const std::string begin = QueryLog::begin(
+      {ip("192.0.2.1"), Transport::tcp, std::string_view{"\x04\x1b[1m\x05mesos\0", 12}, 33});
+  CHECK(begin == "dns: query client=192.0.2.1 transport=tcp name=\\027[1m.mesos. type=SRV");
+  int taken = 0;
+  for (unsigned i = 0; i < 6 * QueryLog::kMaxLinesASecond; ++i) taken += log.take(now) ? 1 : 0;
+  CHECK(taken == QueryLog::kMaxLinesASecond);
+  log.finish(begin, {"zone", rcode::kNxDomain, 93, true});
+  log.finish("x", {"nowhere"});
+  REQUIRE(lines.size() == 2);
+  CHECK(lines[0] == begin + " rcode=NXDOMAIN octets=93 from=zone truncated=yes missed=100");
+  CHECK(lines[1] == "x rcode=none octets=0 from=nowhere");
+  now += std::chrono::seconds{1};
+  CHECK_FALSE(log.take(now));
+  CHECK_FALSE(log.take(now));
+  CHECK(log.take(now));
+  QueryLog none{0, {}};
+  CHECK_FALSE(none.take(now));
 }
 
 TEST_SUITE_END();

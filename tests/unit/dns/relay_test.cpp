@@ -131,6 +131,39 @@ using Lines = std::vector<std::string>;
 
 }  // namespace
 
+TEST_CASE("logged queries say who asked for what, and who answered") {
+  ScriptedUpstream upstream{answers_one};
+  ServerOptions options = with_upstreams({upstream.at()});
+  std::mutex mutex;
+  std::string log;
+  options.query_sink = [&](const std::string& line) {
+    const std::scoped_lock lock{mutex};
+    log += line + '\n';
+  };
+  RunningServer running{options};
+  running.server.apply(complete_delta());
+  ask_udp(running.at(), "www.example.com", type::kA);
+  options.query_log = 1;
+  running.server.reconfigure(options);
+  const auto logged = [&](const std::string& line) {
+    const std::scoped_lock lock{mutex};
+    return log.find(line) != std::string::npos;
+  };
+  const std::string ours =
+      "client=127.0.0.1 transport=udp name=nobody.marathon.mesos. type=A rcode=NXDOMAIN";
+  for (int i = 0; i < 1000 && !logged(ours);
+       ++i) {  // the worker takes the policy when it gets to it
+    ask_udp(running.at(), "nobody.marathon.mesos", type::kA);
+  }
+  CHECK(logged(ours));
+  ask_udp(running.at(), "www.example.com", type::kA);
+  ask_udp(running.at(), "www.example.com", type::kA);
+  for (const char* const from : {"from=zone", "from=upstream", "from=cache"}) {
+    CAPTURE(std::string{from});
+    CHECK(logged(from));
+  }
+}
+
 TEST_CASE("names of others are forwarded, ours and internal ones never") {
   ScriptedUpstream upstream{answers_one};
   RunningServer running{with_upstreams({upstream.at()})};
