@@ -18,6 +18,11 @@ muster_ops_test("client, metrics and manuals over a cluster" LABEL e2e TIMEOUT 3
 muster_ops_test("gossip: deaths, takeovers and a stranger, among real daemons" LABEL e2e TIMEOUT 300
   COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/e2e/gossip_test.py
     $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR})
+foreach(client curl nginx postgresql redis iperf3 prometheus dig)
+  muster_ops_test("clients: ${client} through VIPs and names, while backends come and go" LABEL e2e TIMEOUT 400
+    COMMAND Python3::Interpreter -B ${CMAKE_CURRENT_SOURCE_DIR}/clients/clients_test.py
+      $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR} ${client})
+endforeach()
 muster_ops_test("alert rules: silent on a healthy cluster, and each fires" LABEL unit TIMEOUT 60
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/package/alerts)
 muster_ops_test("package: configuration, manuals, completions and unit agree with the program" LABEL unit TIMEOUT 60
