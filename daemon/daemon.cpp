@@ -296,7 +296,7 @@ bool Daemon::Impl::start() {
     }
   }
   if (dns_ != nullptr) {
-    if (const auto done = dns_->start(); !done) {
+    if (const auto done = dns_->bind(); !done) {
       spdlog::error("dns: {}", dns_->status().last_error);
       return false;
     }
@@ -322,6 +322,7 @@ int Daemon::Impl::run() {
   bool started = start();
   if (started) {
     restore();
+    if (dns_ != nullptr) dns_->serve();
     started = mesh_ == nullptr || mesh_->start();
   }
   if (started) {

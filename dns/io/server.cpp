@@ -152,7 +152,7 @@ class Server::Impl {
 
   ~Impl() { stop(); }
 
-  Result<void> start() {
+  Result<void> bind() {
     last_error_.clear();
     std::vector<std::vector<ListenSockets>> per_address;
     for (const Endpoint& endpoint : options_.listen) {
@@ -175,8 +175,13 @@ class Server::Impl {
           worker_options(forwarding, i == 0), cell_, counters_->of_worker(i)));
       for (auto& sockets : per_address) made->add(std::move(sockets[i]));
     }
-    for (const auto& worker : workers_) worker->run();
     return {};
+  }
+
+  void serve() {
+    serve_after_build_ = building_;
+    if (building_) return;
+    for (const auto& worker : workers_) worker->run();
   }
 
   void apply(const ClusterDelta& delta) {
@@ -356,6 +361,7 @@ class Server::Impl {
       // What building took goes back to the system: else it is ours for ever.
       if (queue_.empty()) boost::asio::post(builder_, [] { malloc_trim(0); });
       build_next();
+      if (serve_after_build_) serve();
     }
     count_queued();
   }
@@ -417,6 +423,7 @@ class Server::Impl {
   std::vector<Endpoint> bound_;
   std::deque<ClusterDelta> queue_;
   bool building_ = false;
+  bool serve_after_build_ = false;
   ClusterDelta job_;  // the builder's
   std::size_t job_size_ = 0;
   std::size_t left_ = 0;  // of the job's changes
@@ -431,8 +438,18 @@ Server::Server(boost::asio::any_io_executor control, boost::asio::any_io_executo
 
 Server::~Server() = default;
 
+Result<void> Server::bind() {
+  return impl_->bind();
+}
+
+void Server::serve() {
+  impl_->serve();
+}
+
 Result<void> Server::start() {
-  return impl_->start();
+  auto bound = bind();
+  if (bound) serve();
+  return bound;
 }
 
 std::vector<Endpoint> Server::bound() const {

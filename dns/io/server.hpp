@@ -71,8 +71,16 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  /// Binds every socket, then starts the workers. Call it before privileges are dropped. On
-  /// failure nothing runs, and status().last_error names the address and the reason.
+  /// Binds every socket. Call it before privileges are dropped. On failure nothing is bound, and
+  /// status().last_error names the address and the reason. Queries wait in the sockets until
+  /// serve().
+  Result<void> bind();
+
+  /// Starts the workers once what was applied before is whole, so that a state from disk answers
+  /// the first query too. Once, after bind().
+  void serve();
+
+  /// bind() and serve().
   Result<void> start();
 
   /// Where it listens, with real ports; the same one for UDP and TCP.

@@ -244,6 +244,27 @@ TEST_CASE("a large first state is applied in steps and is complete with the last
   CHECK(ask_udp(running.at(), "app7.marathon.mesos", type::kA).rcode == rcode::kNxDomain);
 }
 
+TEST_CASE("what is asked before the state from disk is whole waits for it") {
+  ClusterDelta delta = complete_delta();
+  for (int i = 0; i < 800; ++i) {
+    delta.tasks.push_back(came(make_task("t." + std::to_string(i), "app" + std::to_string(i))));
+  }
+  boost::asio::io_context control;
+  prometheus::Registry registry;
+  Server server{control.get_executor(), control.get_executor(), local_options(), registry};
+  REQUIRE(server.bind().has_value());
+  const FileDescriptor client = open_client(server.bound().at(0), SOCK_DGRAM);
+  transmit(client, make_query(name("app799.marathon.mesos"), type::kA, {.id = 7}));
+  server.apply(delta);
+  server.serve();
+  while (control.run_one() > 0) {
+  }
+  const auto reply = parse_reply(receive(client));
+  server.stop();
+  REQUIRE(reply.has_value());
+  CHECK(reply->rcode == rcode::kNoError);
+}
+
 TEST_CASE("changes while clients ask are never seen half, and never as a dip") {
   RunningServer running{local_options(2)};
   running.server.apply(with_task("fixed.1", "fixed"));
