@@ -5,3 +5,4 @@ function(muster_chaos_test name)
 endfunction()
 
 muster_chaos_test("faults: processes, a host, rules and a disk fail, and no connection does" run --quick)
+muster_chaos_test("soak: random churn for a minute, and every VIP is what the master says" soak --minutes 1)
