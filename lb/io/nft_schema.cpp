@@ -406,12 +406,16 @@ class SchemaWriter : private TableWriter {
       load_zero();
       set_priority();
     });
-    hook("retry", NF_INET_PRE_ROUTING, "filter", kRetryPriority);
-    rule("retry", [this] {
-      match_protocol(Protocol::tcp);
-      match_refusal();
-      jump(NFT_JUMP, "refused_once");
-    });
+    // What comes from elsewhere, and what a backend of this very node says to a container.
+    for (const auto& [name, where] :
+         {std::pair{"retry", NF_INET_PRE_ROUTING}, std::pair{"retry_own", NF_INET_LOCAL_OUT}}) {
+      hook(name, where, "filter", kRetryPriority);
+      rule(name, [this] {
+        match_protocol(Protocol::tcp);
+        match_refusal();
+        jump(NFT_JUMP, "refused_once");
+      });
+    }
   }
 
   /// tcp flags & (syn | rst) == rst, in answer to a flow that was translated and never stood.

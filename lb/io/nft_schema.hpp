@@ -18,7 +18,7 @@
 namespace muster::lb::nft {
 
 /// Goes up with every change of what write_schema() writes.
-inline constexpr unsigned kSchemaVersion = 2;
+inline constexpr unsigned kSchemaVersion = 3;
 
 enum class Set : std::uint8_t { vips, slots, refused };  // one for each protocol
 std::string set_name(Set set, Protocol protocol);

@@ -269,6 +269,31 @@ TEST_CASE("a backend that refuses costs one retransmission, not the connection")
   }
 }
 
+TEST_CASE("a backend on this very node that refuses a container costs one retransmission") {
+  MUSTER_NEEDS_NETNS();
+  MUSTER_EXCEPT_IPVS("no SYN failover");
+  Topology net;
+  const auto alive = net.serve("10.2.0.1:8080");
+  const auto alive6 = net.serve("[fd00:2::1]:8080");
+  BalancerOptions options;
+  options.policy = Policy::round_robin;  // so that half of the first attempts are unlucky
+  Node node{net.node, options};
+  node.allocate(allocation("web.marathon", "11.0.0.1", "fd01:c::1"));
+  node.add(task("1", {named("web.marathon", 80)}, {"10.2.0.1:8080", "[fd00:2::1]:8080"}));
+  // Nobody listens there: the node's own kernel says so, on no way that packets come in by.
+  node.add(task("2", {named("web.marathon", 80)}, {"10.2.0.254:8080", "[fd00:2::fe]:8080"}));
+  for (const Netns* from : {&net.client, &net.node}) {
+    for (const char* to : {"11.0.0.1:80", "[fd01:c::1]:80"}) {
+      CAPTURE(to);
+      from->run([&] {
+        for (int i = 0; i < 4; ++i) {
+          CHECK(connect_tcp(at(to), std::chrono::seconds{15}).error == 0);
+        }
+      });
+    }
+  }
+}
+
 TEST_CASE("where there is nobody else to ask, a refusal is passed on at once") {
   MUSTER_NEEDS_NETNS();
   Topology net;
