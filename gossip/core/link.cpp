@@ -266,6 +266,7 @@ std::optional<Link::Received> Link::on_confirm(const Endpoint& from, std::span<c
   const auto found = peers_.find(from);
   if (!header.ok() || counter == 0 || found == peers_.end()) {
     drop(header.ok() ? Drop::stranger : Drop::malformed);
+    if (header.ok()) ask_back(from, now, out);
     return std::nullopt;
   }
   Peer& peer = found->second;
@@ -275,7 +276,9 @@ std::optional<Link::Received> Link::on_confirm(const Endpoint& from, std::span<c
   if (session == 0 ||
       !sealer_.open(associated(Frame::confirm, cluster_, session, session_, counter),
                     box.subspan(8), plain)) {
+    // Our welcome was too long on its way, or the keys have changed since.
     drop(Drop::stranger);
+    ask_back(from, now, out);
     return std::nullopt;
   }
   ByteReader in{plain};
@@ -314,12 +317,7 @@ std::optional<Link::Received> Link::on_data(const Endpoint& from, std::span<cons
   const auto found = peers_.find(from);
   if (found == peers_.end() || found->second.session == 0) {
     drop(Drop::stranger);
-    if (!may_answer_stranger(now)) return std::nullopt;
-    Peer* peer = peer_at(from, now);
-    if (peer != nullptr && !peer->hello) {
-      peer->tries = kHelloTries - 1;  // once; it goes on by itself if it is one of us
-      say_hello(from, *peer, now, out);
-    }
+    ask_back(from, now, out);
     return std::nullopt;
   }
   Peer& peer = found->second;
@@ -328,10 +326,9 @@ std::optional<Link::Received> Link::on_data(const Endpoint& from, std::span<cons
   if (!sealer_.open(associated(Frame::data, cluster_, peer.session, session_, counter),
                     rest.subspan(2), plain)) {
     drop(Drop::wrong_key);
-    if (++peer.unopened >= kUnopenedBeforeHello && !peer.hello && may_answer_stranger(now)) {
+    if (++peer.unopened >= kUnopenedBeforeHello) {
       peer.unopened = 0;
-      peer.tries = kHelloTries - 1;
-      say_hello(from, peer, now, out);
+      ask_back(from, now, out);
     }
     return std::nullopt;
   }
@@ -343,6 +340,16 @@ std::optional<Link::Received> Link::on_data(const Endpoint& from, std::span<cons
   peer.unopened = 0;
   peer.used = now;
   return Received{peer.uid, std::move(plain)};
+}
+
+/// Somebody believes in a session that is not there. One hello: who is one of us goes on from
+/// there, who is not refuses it, and says so at its end.
+void Link::ask_back(const Endpoint& from, TimePoint now, std::vector<Datagram>& out) {
+  if (!may_answer_stranger(now)) return;
+  Peer* const peer = peer_at(from, now);
+  if (peer == nullptr || peer->hello) return;
+  peer->tries = kHelloTries - 1;
+  say_hello(from, *peer, now, out);
 }
 
 bool Link::fresh(Peer& peer, std::uint64_t counter) noexcept {

@@ -121,6 +121,7 @@ class Link {
 
   Peer* peer_at(const Endpoint&, TimePoint now);
   void say_hello(const Endpoint&, Peer&, TimePoint now, std::vector<Datagram>& out);
+  void ask_back(const Endpoint&, TimePoint now, std::vector<Datagram>& out);
   void emit(const Endpoint&, Peer&, std::span<const std::byte> payload, std::vector<Datagram>& out);
   void on_hello(const Endpoint&, std::span<const std::byte>, TimePoint, std::vector<Datagram>&);
   void on_welcome(const Endpoint&, std::span<const std::byte>, TimePoint, std::vector<Datagram>&);

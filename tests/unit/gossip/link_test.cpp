@@ -109,6 +109,23 @@ TEST_CASE("a peer that restarts at its address is met anew from either side") {
   CHECK(got->payload == text("again"));
 }
 
+TEST_CASE("a welcome that took too long costs a second hello, not the link") {
+  Pair p;
+  std::vector<Datagram> hello;
+  p.a.send(kB, text("x"), kStart, hello);
+  std::vector<Datagram> welcome;
+  CHECK_FALSE(p.b.receive(kA, hello[0].bytes, kStart, welcome));
+  std::vector<Datagram> confirm;
+  CHECK_FALSE(p.a.receive(kB, welcome[0].bytes, kStart + 5s, confirm));
+  REQUIRE(confirm.size() == 1);
+  p.settle(confirm, kStart + 5s);
+  std::vector<Datagram> out;
+  p.a.send(kB, text("y"), kStart + 6s, out);
+  p.settle(out, kStart + 6s);
+  REQUIRE(p.at_b.size() == 1);
+  CHECK(p.at_b[0] == text("y"));
+}
+
 TEST_CASE("noise costs a counter, and the answers to it are limited") {
   Pair p;
   Rng rng{5};
