@@ -180,8 +180,7 @@ class Server::Impl {
 
   void serve() {
     serve_after_build_ = building_;
-    if (building_) return;
-    for (const auto& worker : workers_) worker->run();
+    if (!building_) run_workers();
   }
 
   void apply(const ClusterDelta& delta) {
@@ -238,6 +237,10 @@ class Server::Impl {
   std::shared_ptr<prometheus::Collectable> collectable() const { return counters_; }
 
  private:
+  void run_workers() {
+    for (const auto& worker : workers_) worker->run();
+  }
+
   static prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name,
                                   const char* help) {
     return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
@@ -360,8 +363,9 @@ class Server::Impl {
       building_ = false;
       // What building took goes back to the system: else it is ours for ever.
       if (queue_.empty()) boost::asio::post(builder_, [] { malloc_trim(0); });
+      // What came meanwhile is not waited for: that may go on for long.
+      if (std::exchange(serve_after_build_, false)) run_workers();
       build_next();
-      if (serve_after_build_) serve();
     }
     count_queued();
   }
