@@ -27,8 +27,15 @@ muster_ops_test("alert rules: silent on a healthy cluster, and each fires" LABEL
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/package/alerts)
 muster_ops_test("package: configuration, manuals, completions and unit agree with the program" LABEL unit TIMEOUT 60
   COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/package/files_test.py $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR})
+foreach(case model secrets sbom)
+  muster_ops_test("security: ${case}" LABEL unit TIMEOUT 300
+    COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/package/security_test.py $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR} ${case})
+endforeach()
 # The package is built from the preset `release` only: what sanitizers link is in no Debian package.
 if(NOT MUSTER_SANITIZE)
+  muster_ops_test("security: hardening" LABEL unit TIMEOUT 60
+    COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/package/security_test.py $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR}
+      hardening $<$<BOOL:${MUSTER_HARDEN}>:all>)
   muster_ops_test("package: installed, run, upgraded, removed on a clean Debian" LABEL e2e TIMEOUT 600
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/package/built ${PROJECT_BINARY_DIR})
 endif()
