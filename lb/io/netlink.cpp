@@ -185,6 +185,7 @@ Result<Socket> Socket::open(int protocol) {
 Socket& Socket::operator=(Socket&& other) noexcept {
   std::swap(fd_, other.fd_);
   std::swap(port_, other.port_);
+  std::swap(sequence_, other.sequence_);
   return *this;
 }
 
