@@ -76,16 +76,25 @@ class Serf:
         self.folder.cleanup()
 
 
-def agents():
-    """pid -> node of every muster agent that runs in a namespace of the cluster's."""
-    found = {}
+def parent(pid):
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def agents(cluster):
+    """The pids of this cluster's daemons, and of no other that runs on this machine."""
+    found = []
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
             args = (entry / "cmdline").read_bytes().split(b"\0")
-            if len(args) > 3 and args[1] == b"agent" and args[3] == b"/run/muster-dev/muster.toml":
-                found[int(entry.name)] = args
+            if len(args) < 4 or args[1] != b"agent" or args[3] != b"/run/muster-dev/muster.toml":
+                continue
+            ancestor = parent(entry.name)
+            while ancestor not in (0, 1, cluster.process.pid):
+                ancestor = parent(ancestor)
+            if ancestor == cluster.process.pid:
+                found.append(int(entry.name))
     return sorted(found)
 
 
@@ -153,7 +162,7 @@ def serf(bench, cluster, rng, rows, ours):
 
 
 def stall(bench, cluster, rng, rows):
-    pids = agents()
+    pids = agents(cluster)
     stopped = rng.sample(pids, min(16, len(pids) // 3))
     nodes = {m["id"]: m for m in cluster.members(1)}
     bench.note(f"{len(pids)} daemons, {len(nodes)} members: 16 stopped 8 s, run 20 ms, for 60 s")
@@ -257,7 +266,7 @@ def rolling(bench, cluster, rows):
         client = subprocess.Popen([cluster.dev, "exec", "--name", cluster.name, str(caller), "--", "sh",
                                    "-c", curl], stdout=codes, stderr=subprocess.DEVNULL)
         try:
-            for pid in agents():
+            for pid in agents(cluster):
                 node = pid_node(cluster, pid)
                 os.kill(pid, signal.SIGTERM)
                 end = time.time() + 10
@@ -287,7 +296,7 @@ def pid_node(cluster, pid):
 
 
 def idle(bench, cluster, rows):
-    pids = agents()
+    pids = agents(cluster)
     time.sleep(5)
     before = {pid: cpu_seconds(pid) for pid in pids}
     time.sleep(20)
@@ -302,7 +311,7 @@ def idle(bench, cluster, rows):
 
 
 def mass_restart(bench, cluster, rows):
-    for pid in agents():
+    for pid in agents(cluster):
         os.kill(pid, signal.SIGKILL)
     time.sleep(1)
     begun = time.time()
