@@ -16,7 +16,8 @@ Gossip::Gossip(GossipOptions options, Sealer& sealer, Rng rng, TimePoint now)
       jury_{table_, options_.self, options_.timing},
       monitor_{table_, options_.self, options_.timing, Rng{rng.next()}, now},
       news_{Rng{rng.next()}},
-      link_{{options_.self, options_.cluster}, sealer} {
+      link_{{options_.self, options_.cluster}, sealer},
+      born_{now} {
   options_.profile.instance = link_.session();
   table_.apply({options_.self, options_.epoch, 0, MemberStatus::alive},
                std::make_shared<const Profile>(options_.profile), now);
@@ -37,7 +38,7 @@ std::uint32_t Gossip::root() const noexcept {
 }
 
 void Gossip::enter(TimePoint now) {
-  if (now - monitor_.next_heartbeat() <= options_.timing.late) return;
+  if (left_ || now - monitor_.next_heartbeat() <= options_.timing.late) return;
   // The timer that should have run long ago: this process was away, and what lies in its sockets
   // is old. Nobody is judged by it.
   if (now < quiet_until_) return;
@@ -120,7 +121,10 @@ void Gossip::on_item(const NodeUid& from, const Endpoint& at, Item&& item, TimeP
 
 void Gossip::on_timer(TimePoint now, Effects& fx) {
   enter(now);
-  if (left_) return finish(now, fx);
+  if (left_) {
+    next_sweep_ = now + kSweep;
+    return finish(now, fx);
+  }
   std::vector<Alert> alerts;
   monitor_.on_timer(root(), now, out_, alerts);
   raise_alerts(alerts, now, fx);
@@ -169,6 +173,7 @@ void Gossip::finish(TimePoint now, Effects& fx) {
 }
 
 TimePoint Gossip::next_deadline() const {
+  if (left_) return next_sweep_;  // nothing else is done any more, nor ever due
   TimePoint at = std::min({monitor_.next_deadline(), next_knock_, next_sweep_});
   if (judge_all_) at = std::min(at, next_judgement_);
   if (refute_at_) at = std::min(at, *refute_at_);

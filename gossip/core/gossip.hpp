@@ -8,6 +8,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -85,6 +86,7 @@ struct GossipStats {
   std::uint64_t malformed = 0;
   std::uint64_t unknown_kind = 0;
   std::uint64_t invalid_deltas = 0;
+  std::uint64_t duplicate_ids = 0;  // another process spoke as this node
 };
 
 /// One node of the cluster: membership, failure detection and replicated shards.
@@ -137,6 +139,8 @@ class Gossip {
   std::uint32_t root() const noexcept;
   /// Another live process uses our node id; ours is the one that has to go.
   bool conflicted() const noexcept { return conflicted_; }
+  /// Where another process that uses our node id was last heard of; told once.
+  std::optional<Endpoint> take_twin() { return std::exchange(twin_, std::nullopt); }
   bool isolated(TimePoint now) const { return monitor_.isolated(now); }
   bool joined() const noexcept { return table_.alive() > 1; }
   /// Since a heartbeat last showed that another node holds exactly what this one does: of all
@@ -233,6 +237,8 @@ class Gossip {
   TimePoint last_flap_{};
   bool conflicted_ = false;
   unsigned clones_seen_ = 0;
+  std::optional<Endpoint> twin_;
+  TimePoint born_;
   TimePoint last_clone_{};
 
   std::map<NodeUid, Inquiry> inquiries_;

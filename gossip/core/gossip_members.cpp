@@ -11,7 +11,12 @@ constexpr Duration kJudgementGap{20};
 constexpr Duration kFlapMemory{60'000};
 constexpr Duration kTellGap{250};
 constexpr Duration kCloneMemory{60'000};
-constexpr unsigned kClonesBeforeYielding = 3;
+constexpr Duration kYoung{60'000};
+// How often a process meets its own id in another's mouth before it yields.
+constexpr unsigned kTwin = 2;  // once may be an old record of an earlier life
+constexpr unsigned kYoungSmallerYields = 3;
+constexpr unsigned kYoungYields = 6;
+constexpr unsigned kSmallerYields = 9;
 
 }  // namespace
 
@@ -77,8 +82,23 @@ bool Gossip::is_clone(const Profile& other, TimePoint now) {
   if (now - last_clone_ > kCloneMemory) clones_seen_ = 0;
   last_clone_ = now;
   // An old record of ourselves is answered once. If that goes on, both are alive and one has to
-  // yield: the smaller instance, so that it is not both.
-  if (++clones_seen_ < kClonesBeforeYielding || link_.session() > other.instance) return false;
+  // yield: the newcomer, which nobody relies on yet. Neither knows how old the other is, so they
+  // count, both about equally fast; of two equally old ones the smaller instance yields.
+  ++clones_seen_;
+  if (clones_seen_ < kTwin) return false;
+  ++stats_.duplicate_ids;
+  twin_ = other.endpoints.front();
+  const bool young = now - born_ < kYoung;
+  const bool smaller = link_.session() < other.instance;
+  bool yields = false;
+  if (clones_seen_ >= kSmallerYields) {
+    yields = smaller;
+  } else if (clones_seen_ >= kYoungYields) {
+    yields = young;
+  } else if (clones_seen_ >= kYoungSmallerYields) {
+    yields = young && smaller;
+  }
+  if (!yields) return false;
   conflicted_ = true;
   left_ = true;
   return true;

@@ -10,6 +10,8 @@ namespace {
 constexpr Duration kFirstKnock{200};
 constexpr Duration kLastKnock{5'000};
 constexpr Duration kSeedKnock{10'000};
+constexpr std::size_t kLeastKnocks = 3;
+constexpr std::size_t kMostKnocks = 32;
 // Long enough for news on their way to have come: two peers that agree against us by then are
 // not just earlier.
 constexpr Duration kSettled{30};
@@ -33,8 +35,12 @@ void Gossip::knock(TimePoint now) {
     return options_.seeds[rng_.below(options_.seeds.size())];
   };
   if (table_.alive() <= 1) {
-    // Alone: three at a time, for ever, slower and slower.
-    for (int i = 0; i < 3 && !options_.seeds.empty(); ++i) out_.send(random_seed(), Join{me});
+    // Alone: three at a time, for ever, slower and slower. Of many, as a master lists its agents,
+    // most may not be of us: then more.
+    const std::size_t count = std::clamp(options_.seeds.size() / 32, kLeastKnocks, kMostKnocks);
+    for (std::size_t i = 0; i < count && !options_.seeds.empty(); ++i) {
+      out_.send(random_seed(), Join{me});
+    }
     next_knock_ = now + knock_gap_ + Duration{rng_.below(100)};
     knock_gap_ = std::min(knock_gap_ * 2, kLastKnock);
   } else {

@@ -248,9 +248,14 @@ void Node::Impl::report_refusals() {
     const std::string why = explain(refusal.reason);
     report(refusal.by_peer ? who + " refuses this node: " + why : "refused " + who + ": " + why);
   }
+  // Said again and again by who has yielded, and by who has not as often as the other one speaks.
+  if (const auto twin = core_->take_twin()) twin_ = to_string(*twin);
   if (core_->conflicted()) {
-    report("another live node uses this node's id " + options_.id.str() +
-           "; give one of them a new id file");
+    report("this node takes no part: one at " + twin_ + " uses the same id, " + options_.id.str() +
+           "; remove the file `node` of the state directory here and start again");
+  } else if (core_->stats().duplicate_ids > told_twins_) {
+    told_twins_ = core_->stats().duplicate_ids;
+    report("refused " + twin_ + ": it uses this node's id, " + options_.id.str());
   }
 }
 

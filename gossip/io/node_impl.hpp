@@ -180,6 +180,8 @@ class Node::Impl {
   std::vector<JoinName> names_;
   std::map<JoinName, std::vector<Endpoint>> found_;
   std::map<std::string, TimePoint> said_;
+  std::string twin_;  // where another process speaks as this node
+  std::uint64_t told_twins_ = 0;
   TimePoint next_metrics_{};
   NodeStats counted_;  // what only the shell can count
 

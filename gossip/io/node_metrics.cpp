@@ -87,6 +87,7 @@ void NodeMetrics::update(const Gossip& core, const NodeStats& stats, std::uint64
       {"malformed", did.malformed},
       {"unknown_kind", did.unknown_kind},
       {"invalid_delta", did.invalid_deltas},
+      {"duplicate_id", did.duplicate_ids},
       {"write_refused", core.shards().refused() + refused_writes},
       {"verify_burst", core.monitor().verify_bursts()}};
   for (const auto& [kind, value] : counts) counter(events, help, "kind", kind, value);

@@ -199,6 +199,7 @@ void Cluster::transmit(Index from, const Datagram& datagram) {
   Node& node = *nodes_[from];
   ++node.packets;
   node.bytes += datagram.bytes.size() + kIpUdp;
+  largest_datagram_ = std::max(largest_datagram_, datagram.bytes.size());
   const auto owner = owners_.find(datagram.to);
   if (owner == owners_.end()) return;
   const Index to = owner->second;
@@ -418,6 +419,11 @@ std::optional<Duration> Cluster::run_until(const std::function<bool()>& done, Du
     run_for(Duration{1});
   }
   return std::chrono::duration_cast<Duration>(now_ - begin);
+}
+
+void Cluster::set_seeds(Index i, std::vector<Endpoint> seeds) {
+  nodes_[i]->core->set_seeds(std::move(seeds), now_);
+  rewake(i);
 }
 
 void Cluster::set_metadata(Index i, std::vector<std::pair<std::string, std::string>> metadata) {

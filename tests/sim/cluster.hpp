@@ -103,6 +103,7 @@ class Cluster {
   void publish(Index, std::vector<RecordWrite>);
   void offer(Index, const std::string& prefix, std::vector<RecordWrite>);
   void stop_publishing(Index i) { nodes_[i]->core->stop_publishing(); }
+  void set_seeds(Index, std::vector<Endpoint> seeds);
   void set_metadata(Index, std::vector<std::pair<std::string, std::string>>);
   void begin_publishing(Index, std::vector<std::string> prefixes = {""});
 
@@ -124,6 +125,8 @@ class Cluster {
   /// Someone began to believe a running, connected node dead.
   std::uint64_t false_deaths() const noexcept { return false_deaths_; }
   void reset_counters();
+  /// Sent by anybody since the beginning.
+  std::size_t largest_datagram() const noexcept { return largest_datagram_; }
   bool check_false_deaths = true;
   Timing timing;              // of nodes started from now on
   std::set<Index> unhealthy;  // not counted when believed dead: stalled, cut off, half detached
@@ -177,6 +180,7 @@ class Cluster {
   std::uint64_t order_ = 0;
   std::uint64_t trace_ = 0;
   std::uint64_t false_deaths_ = 0;
+  std::size_t largest_datagram_ = 0;
   std::function<bool(Index, Index)> cut_;
   std::map<std::pair<Index, StreamId>, Stream> streams_;
   StreamId next_incoming_ = 2;

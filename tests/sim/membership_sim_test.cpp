@@ -294,19 +294,58 @@ TEST_CASE("the old life of a restarted node cannot kill or revive it") {
   CHECK(cluster.node(2).epoch > 51);
 }
 
-TEST_CASE("a cloned node id ends with one of the two yielding") {
-  Cluster cluster{8, 11};
+namespace {
+
+// Which of the two draws the smaller instance is the seed's choice.
+void clone_joins(std::uint64_t seed) {
+  MUSTER_SHOW_SEED(seed);
+  Cluster cluster{8, seed};
   cluster.start_warm();
-  cluster.run_for(1s);
+  cluster.run_for(61s);
   const auto clone = cluster.add({});
   cluster.check_false_deaths = false;
   cluster.node(clone).uid = cluster.node(2).uid;
+  if (seed % 2 == 0) cluster.node(clone).epoch = 1'000;  // it was started later, by the clock
   cluster.start(clone, {0, 1});
-  const auto settled = cluster.run_until(
-      [&] { return cluster.node(clone).core->conflicted() || cluster.node(2).core->conflicted(); },
-      30s);
-  CHECK(settled);
-  CHECK_FALSE((cluster.node(clone).core->conflicted() && cluster.node(2).core->conflicted()));
+  Gossip& original = *cluster.node(2).core;
+  Gossip& copy = *cluster.node(clone).core;
+  REQUIRE(cluster.run_until([&] { return copy.conflicted(); }, 30s));
+  cluster.run_for(5s);
+  // Who was there stays, and both can name the other.
+  CHECK_FALSE(original.conflicted());
+  CHECK(original.take_twin() == cluster.node(clone).at);
+  CHECK(copy.take_twin() == cluster.node(2).at);
+  for (const std::size_t i : {0U, 1U, 5U}) {
+    const auto* entry = cluster.node(i).core->members().find(original.self().uid);
+    CHECK(entry->alive());
+    CHECK(entry->endpoint() == cluster.node(2).at);
+    CHECK(cluster.node(i).core->members().alive() == 8);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("of two nodes with one id the newcomer yields, both say so, and the other is unharmed") {
+  sim::for_seeds(1, 6, clone_joins);
+}
+
+TEST_CASE("of two nodes with one id that are equally old one yields") {
+  for (const Duration age : {1'000ms, 70'000ms}) {
+    CAPTURE(age.count());
+    Cluster cluster{8, 11};
+    cluster.start_warm();
+    cluster.check_false_deaths = false;
+    const auto clone = cluster.add({});
+    cluster.node(clone).uid = cluster.node(2).uid;
+    cluster.cut([&](auto from, auto to) { return (from == clone) != (to == clone); });
+    cluster.start(clone, {0, 1});
+    cluster.run_for(age);
+    cluster.heal();
+    const auto conflicted = [&](std::size_t i) { return cluster.node(i).core->conflicted(); };
+    CHECK(cluster.run_until([&] { return conflicted(clone) || conflicted(2); }, 30s));
+    cluster.run_for(3s);
+    CHECK_FALSE((conflicted(clone) && conflicted(2)));
+  }
 }
 
 TEST_CASE(
@@ -326,11 +365,16 @@ TEST_CASE(
   CHECK(cluster.node(0).core->link().drops(Drop::wrong_cluster) +
             cluster.node(1).core->link().drops(Drop::wrong_cluster) >
         0);
-  bool told = false;
-  for (const auto& refusal : cluster.node(other).core->link().take_refusals()) {
-    told = told || (refusal.by_peer && refusal.reason == Drop::wrong_cluster);
-  }
-  CHECK(told);
+  const auto named = [&](std::size_t i, Drop reason, bool by_peer) {
+    const auto refusals = cluster.node(i).core->link().take_refusals();
+    return std::any_of(refusals.begin(), refusals.end(), [&](const auto& refusal) {
+      return refusal.reason == reason && refusal.by_peer == by_peer;
+    });
+  };
+  CHECK(named(other, Drop::wrong_cluster, true));
+  CHECK(named(0, Drop::wrong_cluster, false));
+  CHECK(named(wrong_key, Drop::wrong_key, true));
+  CHECK(named(1, Drop::wrong_key, false));
   CHECK(cluster.false_deaths() == 0);
 }
 
