@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/udp.hpp>
 #include <boost/asio/post.hpp>
@@ -98,6 +99,8 @@ struct Host {
   }
 
   boost::asio::io_context control{1};
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work{
+      control.get_executor()};
   prometheus::Registry registry;
   cluster::Cluster state{replicated()};
   Clock::duration longest{};

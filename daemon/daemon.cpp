@@ -332,7 +332,10 @@ int Daemon::Impl::run() {
     open_control();
     if (balancer_ != nullptr) tasks_.spawn(balancer_->run());
     if (observer_ != nullptr) tasks_.spawn(observer_->run());
-    if (mesh_ != nullptr) tasks_.spawn(mesh_->run());
+    if (mesh_ != nullptr) {
+      tasks_.spawn(mesh_->run());
+      tasks_.spawn(mesh_->find_others());
+    }
     tasks_.spawn(watch_cluster_timer());
     if (!config_.state.directory.empty()) tasks_.spawn(save_when_changed());
     tasks_.spawn(wait_for_signal());

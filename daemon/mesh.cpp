@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <random>
 #include <spdlog/spdlog.h>
 #include <sstream>
 #include <utility>
@@ -14,6 +15,7 @@
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 
+#include "cluster/core/first_contact.hpp"
 #include "daemon/version.hpp"
 
 namespace muster::daemon {
@@ -28,6 +30,7 @@ constexpr std::size_t kInboxSlice = 500;    // records at a stretch: some 10 ms
 constexpr Duration kGettingToKnow{10'000};
 constexpr std::size_t kMaxKeysShown = 100;  // of all nodes together; 8 each, and mostly the same
 constexpr std::uint16_t kAgentPort = 5051;
+constexpr std::size_t kMaxSeeds = 16'384;      // as many as there may be members
 constexpr std::string_view kKeysKey = "keys";  // of the metadata: ids, the one that seals first
 
 prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name, const char* help) {
@@ -64,7 +67,8 @@ Mesh::Mesh(asio::any_io_executor control, asio::thread_pool& workers, const Conf
       participant_{cluster,
                    identity_.id,
                    observer == nullptr ? "no" : config.mesos.observer,
-                   config.gossip.join.empty() && load_members(config.state.directory).empty(),
+                   observer == nullptr && config.gossip.join.empty() &&
+                       load_members(config.state.directory).empty(),
                    {{"version", kVersion}},
                    Clock::now()},
       publishing_{gauge(registry, "muster_cluster_publisher",
@@ -133,6 +137,8 @@ bool Mesh::start() {
   }
   kept_members_ = load_members(config_.state.directory);
   options.join.insert(options.join.end(), kept_members_.begin(), kept_members_.end());
+  join_ = options.join;
+  own_ = options.advertised.empty() ? std::vector{options.listen} : options.advertised;
   if (config_.node.agent) {
     options.agent_endpoint = config_.node.agent;
   } else if (own) {
@@ -189,6 +195,38 @@ asio::awaitable<void> Mesh::run() {
     timer.expires_after(kDecideEvery);
     const auto [error] = co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
     if (error) co_return;
+  }
+}
+
+asio::awaitable<void> Mesh::find_others() {
+  if (observer_ == nullptr || !config_.gossip.join.empty()) co_return;
+  asio::steady_timer timer{control_};
+  cluster::FirstContact contact{!join_.empty(), Rng{std::random_device{}()}, Clock::now()};
+  for (;;) {
+    timer.expires_at(contact.next_deadline());
+    const auto [error] = co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    if (error) co_return;
+    const auto members = node_->members();
+    const auto alive = std::count_if(members.begin(), members.end(), [](const Member& member) {
+      return member.status == MemberStatus::alive;
+    });
+    if (!contact.due(alive <= 1, Clock::now())) continue;
+    auto agents = co_await observer_->agents();
+    if (stopped_) co_return;
+    if (!agents) {
+      log_once_.warn("gossip: no other node is known, nor where agents are: " + agents.error());
+      continue;
+    }
+    std::vector<Endpoint> seeds = join_;
+    for (const IpAddress& address : *agents) {
+      // Every node listens at the same port; nothing else tells where.
+      const Endpoint at{address, own_.front().port};
+      const bool own = std::find(own_.begin(), own_.end(), at) != own_.end();
+      if (!own && seeds.size() < kMaxSeeds) seeds.push_back(at);
+    }
+    spdlog::info("gossip: looking for others at {} addresses of the master's agents",
+                 seeds.size() - join_.size());
+    node_->set_join(std::move(seeds));
   }
 }
 

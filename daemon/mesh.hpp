@@ -49,6 +49,9 @@ class Mesh {
   bool start();
   /// Decides on roles and keeps what must survive a restart, until cancelled.
   boost::asio::awaitable<void> run();
+  /// Without join addresses: asks the leading master where its agents are, while this node is
+  /// alone. Until cancelled.
+  boost::asio::awaitable<void> find_others();
   /// Says goodbye to the others. Callbacks posted before may still run.
   void stop();
 
@@ -123,6 +126,8 @@ class Mesh {
   Status status_;
   TimePoint started_;
   std::vector<Endpoint> kept_members_;
+  std::vector<Endpoint> join_;  // configured, and as it was on disk
+  std::vector<Endpoint> own_;   // where the others find this node
   prometheus::Gauge& publishing_;
   prometheus::Gauge& held_;
   LogOnce log_once_;

@@ -138,4 +138,24 @@ Result<Snapshot, ParseError> parse_get_state(std::string_view json, const KnownH
   return std::move(builder).finish(hosts);
 }
 
+Result<std::vector<Agent>, ParseError> parse_get_agents(std::string_view json) {
+  SnapshotBuilder builder;
+  JsonScan scan{json};
+  bool found = false;
+  const bool is_object = scan.object([&](std::string_view key) {
+    if (key != "get_agents") return;
+    found = scan.peek() == '{';
+    scan.object([&](std::string_view of_agents) {
+      if (of_agents == "agents") scan.array([&] { builder.add_agent(scan.skip()); });
+    });
+  });
+  if (!is_object || !scan.finish()) return ParseError::not_json;
+  if (!found) return ParseError::unexpected_shape;
+  const Snapshot snapshot = std::move(builder).finish({});
+  std::vector<Agent> agents;
+  agents.reserve(snapshot.tables.agents.size());
+  for (const auto& [id, agent] : snapshot.tables.agents) agents.push_back(agent);
+  return agents;
+}
+
 }  // namespace muster::mesos

@@ -58,4 +58,8 @@ Result<Snapshot, ParseError> consume_state(std::string json, const KnownHosts& h
 /// Parses the answer to the operator API's GET_STATE. The same guarantees.
 Result<Snapshot, ParseError> parse_get_state(std::string_view json, const KnownHosts& hosts = {});
 
+/// Parses the answer to the operator API's GET_AGENTS: those that are registered, by id. Each is
+/// parsed by itself; who cannot be understood is left out.
+Result<std::vector<Agent>, ParseError> parse_get_agents(std::string_view json);
+
 }  // namespace muster::mesos

@@ -23,6 +23,7 @@ struct HttpRequest {
   std::string target;         // "/state"
   std::string body;           // JSON, where post
   std::string authorization;  // whole value of the header; empty: none
+  bool aside = false;         // a question beside what Observer::status() tells of
 };
 
 /// The head of an answer; header values are cut to what a log line bears.

@@ -35,14 +35,14 @@ asio::awaitable<void> Observer::Impl::run() {
 /// Only while a master is to be asked: of many nodes one or two are.
 asio::awaitable<void> Observer::Impl::watch_zookeeper() {
   for (;;) {
-    while (!active_) co_await change_.async_wait(kToken);
+    while (!active_ && !asking_) co_await change_.async_wait(kToken);
     co_await either(detector_->run(), until_inactive());
     metrics_.zookeeper_connected.Set(0);
   }
 }
 
 asio::awaitable<void> Observer::Impl::until_inactive() {
-  while (active_) co_await change_.async_wait(kToken);
+  while (active_ || asking_) co_await change_.async_wait(kToken);
 }
 
 void Observer::Impl::follow_zookeeper() {
@@ -282,6 +282,9 @@ Observer::~Observer() = default;
 
 asio::awaitable<void> Observer::run() {
   return impl_->run();
+}
+asio::awaitable<Result<std::vector<IpAddress>, std::string>> Observer::agents() {
+  return impl_->agents();
 }
 void Observer::set_active(bool active) {
   impl_->set_active(active);

@@ -102,6 +102,11 @@ class Observer {
   /// Asks anew at once: the next thing said is a complete snapshot.
   void restart();
 
+  /// Asks the leading master once for the addresses of its agents, whether or not it is observed.
+  /// The error is one sentence. As cheap for the master as a page of its own; not to be repeated
+  /// often. Ends with an error when cancelled; the Observer must outlive it.
+  boost::asio::awaitable<Result<std::vector<IpAddress>, std::string>> agents();
+
   struct Status {
     std::string state;       // "connecting", "subscribed", "polling", "waiting" or "idle"
     std::string master;      // host:port now used; empty while there is none

@@ -34,7 +34,7 @@ asio::awaitable<Result<Observer::Impl::Opened, std::string>> Observer::Impl::ope
 asio::awaitable<Result<Observer::Impl::Opened, std::string>> Observer::Impl::open_once(
     Target target, HttpRequest request) {
   const MasterUrl& url = target.url;
-  if (status_.state != "polling") show("connecting", to_string(url));
+  if (!request.aside && status_.state != "polling") show("connecting", to_string(url));
   if (url.tls) {
     std::string error = co_await load_certificates();
     if (!error.empty()) co_return error;

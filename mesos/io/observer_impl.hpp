@@ -74,6 +74,8 @@ class Observer::Impl {
 
   asio::awaitable<void> run();
 
+  asio::awaitable<Result<std::vector<IpAddress>, std::string>> agents();
+
   const Status& status() const { return status_; }
 
   void set_active(bool active) {
@@ -114,6 +116,8 @@ class Observer::Impl {
   asio::awaitable<void> resolve_names();
   asio::awaitable<void> watch_zookeeper();
   asio::awaitable<void> until_inactive();
+  asio::awaitable<void> until_named();
+  asio::awaitable<Result<std::vector<IpAddress>, std::string>> agents_of(Target target);
 
   void follow_zookeeper();
   void take_masters(std::vector<MasterInfo> masters);
@@ -140,6 +144,7 @@ class Observer::Impl {
   asio::steady_timer change_;       // cancelled when active_ or restart_ has changed
   bool active_ = true;
   bool restart_ = false;
+  bool asking_ = false;  // for agents: ZooKeeper is needed as well
   bool names_are_new_ = false;
   Certificates certificates_{{options_.ca_file, options_.cert_file, options_.key_file}};
   Rng rng_;

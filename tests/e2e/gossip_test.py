@@ -98,8 +98,26 @@ def walk():
     dev("heal", gone)
     eventually("healed, everything is as before", lambda: all(statuses(n) == everybody and len(backends(n)) == NODES for n in everybody))
 
+    by_the_master()
     rotation()
     stranger(gone, other if other != gone else watcher)
+
+
+def by_the_master():
+    """Every daemon starts anew, knowing no address and nothing from before."""
+    everybody = {n: "alive" for n in range(1, NODES + 1)}
+    for n in everybody:
+        dev("kill-agent", n)
+    for n in everybody:
+        dev("exec", n, "--", "sh", "-c", "sed -i /^join/d /run/muster-dev/muster.toml; rm -rf /run/muster-dev/state/*")
+    begun = time.monotonic()
+    for n in everybody:
+        dev("start-agent", n)
+    eventually("nodes that know nobody find each other by the master's list of agents", lambda: all(statuses(n) == everybody for n in everybody))
+    took = time.monotonic() - begun
+    asked = sum("addresses of the master's agents" in dev("logs", n) for n in everybody)
+    check(f"({took:.1f} s, {asked} of {NODES} asked)", asked > 0, asked)
+    eventually("one of them publishes, and all serve it", lambda: publisher(1) is not None and all(len(backends(n)) == NODES for n in everybody))
 
 
 def muster(node, *arguments, text=None):

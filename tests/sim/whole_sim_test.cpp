@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "cluster/core/first_contact.hpp"
 #include "cluster/core/participant.hpp"
 #include "cluster/core/vip_address.hpp"
 #include "tests/sim/cluster.hpp"
@@ -228,6 +229,74 @@ TEST_CASE("one node publishes what all serve, and a change reaches all") {
     whole.run_for(500ms);
     CHECK(whole.equal(master));
   });
+}
+
+namespace {
+
+// Every fourth agent has a muster; nobody is told of another.
+void strangers_meet(std::uint64_t seed) {
+  MUSTER_SHOW_SEED(seed);
+  gossip::sim::NetworkOptions network;
+  network.loss_percent = static_cast<std::uint32_t>(seed % 3) * 10;
+  gossip::sim::Cluster net{0, seed, network};
+  std::vector<Endpoint> agents;
+  constexpr std::size_t kNodes = 50;
+  for (std::size_t i = 0; i < 4 * kNodes; ++i) agents.push_back(net.node(net.add({})).at);
+  std::vector<cluster::FirstContact> contacts;
+  for (std::size_t i = 0; i < kNodes; ++i) {
+    net.start(4 * i, {});
+    contacts.emplace_back(false, Rng{seed * 1000 + i}, net.now());
+  }
+  std::size_t asked = 0;
+  const auto took = net.run_until(
+      [&] {
+        for (std::size_t i = 0; i < kNodes; ++i) {
+          const bool alone = net.node(4 * i).core->members().alive() <= 1;
+          if (!contacts[i].due(alone, net.now())) continue;
+          ++asked;
+          net.set_seeds(4 * i, agents);
+        }
+        return net.views_equal();
+      },
+      60s);
+  REQUIRE(took);
+  MESSAGE(kNodes, " of ", agents.size(), " agents' nodes met after ", took->count(), " ms, ", asked,
+          " asked the master");
+  CHECK(*took <= 20s);
+  CHECK(asked <= kNodes + kNodes / 2);
+  CHECK(net.false_deaths() == 0);
+}
+
+}  // namespace
+
+TEST_CASE("nodes that know nobody find each other among the agents the master lists") {
+  gossip::sim::for_seeds(1, 6, strangers_meet);
+}
+
+TEST_CASE("who found others asks no master, and who is alone asks for ever, less and less") {
+  const TimePoint start{std::chrono::hours{1}};
+  const auto asks = [&](bool known, auto alone) {
+    cluster::FirstContact contact{known, Rng{1}, start};
+    std::vector<Duration> at;
+    for (TimePoint now = start; now < start + 600s; now += 50ms) {
+      if (contact.due(alone(now), now)) {
+        at.push_back(std::chrono::duration_cast<Duration>(now - start));
+      }
+    }
+    return at;
+  };
+  const auto ever = [](TimePoint) { return true; };
+  const auto fresh = asks(false, ever);
+  REQUIRE(fresh.size() > 8);
+  CHECK(fresh.size() < 20);
+  CHECK(fresh[0] <= cluster::FirstContact::kSpread + 50ms);
+  CHECK(fresh.back() - fresh[fresh.size() - 2] >= cluster::FirstContact::kLastGap);
+  CHECK(asks(true, ever)[0] >= cluster::FirstContact::kPatience);
+  CHECK(asks(false, [](TimePoint) { return false; }).empty());
+  // Cut off later: it asks again, soon.
+  const auto cut = asks(true, [&](TimePoint now) { return now > start + 300s; });
+  REQUIRE_FALSE(cut.empty());
+  CHECK(cut[0] <= 304s);
 }
 
 TEST_CASE("a publisher that dies is replaced, and no VIP address changes") {

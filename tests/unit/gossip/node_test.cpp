@@ -288,6 +288,42 @@ TEST_CASE("keys rotate while the cluster runs, and a wrong one is refused by nam
   CHECK(stranger.alive() == 1);
 }
 
+TEST_CASE("another cluster's name and a duplicate id are named in the logs of both sides") {
+  const auto says = [](const Running& running, std::string_view text) {
+    return std::any_of(running.problems.begin(), running.problems.end(), [&](const auto& problem) {
+      return problem.find(text) != std::string::npos;
+    });
+  };
+  Running a;
+  Running b;
+  Running other;
+  Running twin;
+  a.start(1, {}, {key(1)});
+  b.start(2, {a.at}, {key(1)});
+  REQUIRE(eventually({&a, &b}, [&] { return a.alive() == 2 && b.alive() == 2; }));
+  NodeOptions options;
+  options.cluster = "elsewhere";
+  options.join = {a.at};
+  options.keys = {key(1)};
+  other.start(3, std::move(options));
+  CHECK(eventually({&a, &other}, [&] {
+    return says(a, "refused " + to_string(other.at) + ": another cluster's name") &&
+           says(other, to_string(a.at) + " refuses this node: another cluster's name");
+  }));
+  CHECK(a.alive() == 2);
+  // Both are young: which of the two yields is a matter of luck.
+  twin.start(2, {a.at}, {key(1)});
+  const std::string refused = ": it uses this node's id";
+  const std::string yields = "this node takes no part: one at ";
+  CHECK(eventually({&a, &b, &twin}, [&] {
+    return (says(b, "refused " + to_string(twin.at) + refused) &&
+            says(twin, yields + to_string(b.at))) ||
+           (says(twin, "refused " + to_string(b.at) + refused) &&
+            says(b, yields + to_string(twin.at)));
+  }));
+  CHECK(eventually({&a, &b, &twin}, [&] { return a.alive() == 2; }));
+}
+
 TEST_CASE("a key is 64 hexadecimal digits and nothing else") {
   CHECK(parse_key("").has_error());
   CHECK(parse_key("abc").has_error());

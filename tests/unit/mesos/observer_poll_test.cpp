@@ -61,6 +61,63 @@ TEST_CASE("a master that does not lead is not believed when it is polled") {
   CHECK(observed.seen[0].tasks.size() == 1);
 }
 
+namespace {
+
+const std::string kAgents =
+    R"({"type":"GET_AGENTS","get_agents":{"agents":[{"agent_info":{"id":{"value":"S1"},"hostname":)"
+    R"("127.0.0.9"}},{"agent_info":{"id":{"value":"S2"},"hostname":"x"},"pid":)"
+    R"("slave(1)@10.0.0.2:5051"},{"agent_info":{"id":{"value":"S3"},"hostname":"no.invalid"}}]}})";
+
+Result<std::vector<IpAddress>, std::string> agents_of(Observed& observed) {
+  std::optional<Result<std::vector<IpAddress>, std::string>> got;
+  boost::asio::co_spawn(observed.context, observed.observer->agents(),
+                        [&](std::exception_ptr failure, auto found) {
+                          CHECK_FALSE(failure);
+                          got = std::move(found);
+                        });
+  REQUIRE(observed.until([&] { return got.has_value(); }));
+  return *got;
+}
+
+}  // namespace
+
+TEST_CASE("an idle node asks the leader for its agents, wherever it is, and observes nothing") {
+  Observed observed{3};
+  const std::string leader = "//127.0.0.1:" + std::to_string(observed.master(2).port());
+  observed.master(0).script = {{{answer("503 Service Unavailable", "", "")}, false}};
+  observed.master(1).script = {
+      {{answer("307 Temporary Redirect", "Location: " + leader + "\r\n", "")}, false}};
+  observed.master(2).script = {{{answer("200 OK", "", kAgents)}, false}};
+  observed.options.bearer_token = "t";
+  observed.start();
+  observed.observer->set_active(false);
+  REQUIRE(observed.until([&] { return observed.observer->status().state == "idle"; }));
+  const std::size_t before = observed.master(2).requests.size();
+  const auto found = agents_of(observed);
+  REQUIRE(found.has_value());
+  CHECK(*found == std::vector{*IpAddress::parse("127.0.0.9"), *IpAddress::parse("10.0.0.2")});
+  CHECK(observed.observer->status().state == "idle");
+  CHECK(observed.seen.empty());
+  REQUIRE(observed.master(2).requests.size() == before + 1);
+  CHECK(observed.master(2).requests.back().find("GET_AGENTS") != std::string::npos);
+  CHECK(observed.master(2).requests.back().find("Bearer t") != std::string::npos);
+}
+
+TEST_CASE("agents that no master tells of are an error in one sentence") {
+  for (const std::string& said :
+       {answer("403 Forbidden", "", "not yours"), answer("200 OK", "", "{}"),
+        answer("200 OK", "", "[1,"), std::string{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"}}) {
+    CAPTURE(said);
+    Observed observed;
+    observed.master().script = {{{said}, false}};
+    observed.start();
+    observed.observer->set_active(false);
+    const auto found = agents_of(observed);
+    REQUIRE(found.has_error());
+    CHECK(found.error().starts_with(observed.master().url()));
+  }
+}
+
 TEST_CASE("an answer larger than the limit is refused, announced or not") {
   Observed observed;
   observed.options.mode = ObserverOptions::Mode::poll;

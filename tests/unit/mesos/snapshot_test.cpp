@@ -39,6 +39,25 @@ TEST_CASE("a document that is no state is refused as a whole") {
   CHECK(parse_get_state("{\"get_state\":5}").error() == ParseError::unexpected_shape);
 }
 
+TEST_CASE("a list of agents is read by itself, and a malformed one costs itself") {
+  for (const char* text : {"", "null", "[]", "{\"get_agents\":{\"agents\":[", "{} x"}) {
+    CAPTURE(text);
+    CHECK(parse_get_agents(text).error() == ParseError::not_json);
+  }
+  CHECK(parse_get_agents("{}").error() == ParseError::unexpected_shape);
+  CHECK(parse_get_agents(R"({"get_agents":[]})").error() == ParseError::unexpected_shape);
+  CHECK(parse_get_agents(R"({"get_agents":{}})")->empty());
+  const auto agents = parse_get_agents(
+      R"({"type":"GET_AGENTS","get_agents":{"agents":[5,{"agent_info":{"id":{"value":"S1"},"hostname":)"
+      R"("n1"},"pid":"slave(1)@10.0.0.1:5051"},{"agent_info":{}},{"agent_info":{"id":{"value":"S2"},)"
+      R"("hostname":"n2"}}],"recovered_agents":[{"id":{"value":"S3"},"hostname":"10.0.0.3"}]}})");
+  REQUIRE(agents.has_value());
+  REQUIRE(agents->size() == 2);
+  CHECK((*agents)[0].addresses == std::vector{ip("10.0.0.1")});
+  CHECK((*agents)[1].hostname == "n2");
+  CHECK((*agents)[1].addresses.empty());
+}
+
 TEST_CASE("a malformed task, agent or framework costs itself alone") {
   const std::string good = task_v0({});
   for (const char* bad :
