@@ -36,7 +36,8 @@ asio::awaitable<Found> Observer::Impl::agents() {
   const std::vector<MasterUrl> masters = targets_.list();  // it may change meanwhile
   std::string error{"no master is known yet"};
   for (const MasterUrl& url : masters) {
-    Found found = co_await agents_of(Target{url, true, true});
+    Target target{url, true, true};  // GCC 12 frees a temporary in here twice
+    Found found = co_await agents_of(std::move(target));
     if (found) co_return found;
     error = std::move(found.error());
   }
