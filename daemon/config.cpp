@@ -115,7 +115,8 @@ void read_gossip(Section gossip, bool there, Config::Gossip& out) {
   gossip.each_text(
       "join", "an address or name like \"10.0.0.1\" or \"node1.example:61420\"",
       {"addresses or names of some nodes, port 61420 if none is given; tried for ever, "
-       "and the members known last are too. Without: this node looks among the agents that the master lists",
+       "and the members known last are too. Without: this node looks among the agents that the "
+       "master lists",
        "none"},
       [&](std::string text) {
         const bool good = is_join(text, kGossipPort);
