@@ -40,7 +40,7 @@ class Cluster:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             time.sleep(0.5)
-            self("wait", "--seconds", "120")
+            self("wait", "--seconds", "240")
         except BaseException:
             self.close()
             raise
