@@ -68,7 +68,7 @@ void Gossip::on_datagram(const Endpoint& from, std::span<const std::byte> bytes,
     }
     if (const auto echo = monitor_.take_echo()) fx.echoes.push_back(*echo);
   }
-  tell_the_dead(received->from, from, now);
+  answer_outsider(received->from, from, now);
   finish(now, fx);
 }
 

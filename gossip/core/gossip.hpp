@@ -184,7 +184,7 @@ class Gossip {
   void inquire(const MemberHead&, TimePoint now);
   void on_alert(const Alert&, const NodeUid& from, TimePoint now, Effects&);
   void judge(const NodeUid* subject, TimePoint now, Effects&);
-  void tell_the_dead(const NodeUid& uid, const Endpoint& at, TimePoint now);
+  void answer_outsider(const NodeUid& uid, const Endpoint& at, TimePoint now);
   void settle_inquiries(TimePoint now, Effects&);
   void raise_alerts(const std::vector<Alert>&, TimePoint now, Effects&);
 
@@ -242,7 +242,7 @@ class Gossip {
   TimePoint last_clone_{};
 
   std::map<NodeUid, Inquiry> inquiries_;
-  std::map<NodeUid, TimePoint> told_;  // the dead who spoke, and when they were told
+  std::map<NodeUid, TimePoint> told_;  // who spoke and is not alive here, and when it was answered
 
   TimePoint next_knock_{};
   Duration knock_gap_{200};

@@ -215,14 +215,20 @@ void Gossip::judge(const NodeUid* subject, TimePoint now, Effects& fx) {
   }
 }
 
-void Gossip::tell_the_dead(const NodeUid& uid, const Endpoint& at, TimePoint now) {
+void Gossip::answer_outsider(const NodeUid& uid, const Endpoint& at, TimePoint now) {
   const auto* entry = table_.find(uid);
-  if (entry == nullptr || entry->alive()) return;
-  // It does not know, or its answer got lost: nobody else will tell it.
+  if (entry != nullptr && entry->alive()) return;
+  if (entry == nullptr && table_.entries().size() >= kMaxMembers) return;
   auto& told = told_[uid];
   if (told != TimePoint{} && now - told < kTellGap) return;
   told = now;
-  out_.send(at, Items{{Item{entry->head()}}});
+  if (entry != nullptr) {
+    // It is believed dead and does not know, or its answer got lost: nobody else will tell it.
+    out_.send(at, Items{{Item{entry->head()}}});
+  } else {
+    // It knows us, and what it said of itself got lost: it says that again to who joins.
+    out_.send(at, Join{{self(), table_.find(options_.self)->profile}});
+  }
 }
 
 }  // namespace muster::gossip

@@ -9,7 +9,7 @@ namespace {
 
 constexpr Duration kFirstKnock{200};
 constexpr Duration kLastKnock{5'000};
-constexpr Duration kSeedKnock{10'000};
+constexpr Duration kSeedKnock{5'000};
 constexpr std::size_t kLeastKnocks = 3;
 constexpr std::size_t kMostKnocks = 32;
 // Long enough for news on their way to have come: two peers that agree against us by then are
@@ -34,10 +34,11 @@ void Gossip::knock(TimePoint now) {
   const auto random_seed = [&]() -> const Endpoint& {
     return options_.seeds[rng_.below(options_.seeds.size())];
   };
+  // Of many, as a master lists its agents, most may not be of us: then more.
+  const std::size_t share = options_.seeds.size() / 32;
   if (table_.alive() <= 1) {
-    // Alone: three at a time, for ever, slower and slower. Of many, as a master lists its agents,
-    // most may not be of us: then more.
-    const std::size_t count = std::clamp(options_.seeds.size() / 32, kLeastKnocks, kMostKnocks);
+    // Alone: three at a time, for ever, slower and slower.
+    const std::size_t count = std::clamp(share, kLeastKnocks, kMostKnocks);
     for (std::size_t i = 0; i < count && !options_.seeds.empty(); ++i) {
       out_.send(random_seed(), Join{me});
     }
@@ -54,12 +55,15 @@ void Gossip::knock(TimePoint now) {
   // One of the dead: how the two sides of a partition find each other again.
   if (!dead.empty()) out_.send(dead[rng_.below(dead.size())]->endpoint(), Join{me});
   if (now < next_seed_knock_ || options_.seeds.empty()) return;
-  next_seed_knock_ = now + kSeedKnock + Duration{rng_.below(5'000)};
-  const Endpoint& seed = random_seed();
-  const bool known =
-      std::any_of(table_.entries().begin(), table_.entries().end(),
-                  [&](const auto& entry) { return entry.alive() && entry.endpoint() == seed; });
-  if (!known) out_.send(seed, Join{me});
+  next_seed_knock_ = now + kSeedKnock + Duration{rng_.below(2'500)};
+  // Others may have found each other, and not us.
+  for (std::size_t i = 0; i < std::clamp<std::size_t>(share, 1, kMostKnocks); ++i) {
+    const Endpoint& seed = random_seed();
+    const bool known =
+        std::any_of(table_.entries().begin(), table_.entries().end(),
+                    [&](const auto& entry) { return entry.alive() && entry.endpoint() == seed; });
+    if (!known) out_.send(seed, Join{me});
+  }
 }
 
 void Gossip::on_join(const NodeUid& from, const Endpoint& at, const Join& join, TimePoint now,

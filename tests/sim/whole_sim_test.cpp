@@ -254,7 +254,7 @@ void strangers_meet(std::uint64_t seed) {
           const bool alone = net.node(4 * i).core->members().alive() <= 1;
           if (!contacts[i].due(alone, net.now())) continue;
           ++asked;
-          net.set_seeds(4 * i, agents);
+          net.set_seeds(4 * i, agents);  // its own among them
         }
         return net.views_equal();
       },

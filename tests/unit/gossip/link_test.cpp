@@ -126,6 +126,20 @@ TEST_CASE("a welcome that took too long costs a second hello, not the link") {
   CHECK(p.at_b[0] == text("y"));
 }
 
+TEST_CASE("a node that knocks at an address of its own comes to rest") {
+  sim::CountingSealer sealer{1, Rng{1}};
+  Link link{{kUidA, "c"}, sealer};
+  std::vector<Datagram> moving;
+  link.send(kB, text("x"), kStart, moving);  // kB leads back here, and is where it comes from
+  int rounds = 0;
+  for (TimePoint now = kStart; !moving.empty() && rounds < 100; now += 1ms, ++rounds) {
+    std::vector<Datagram> next;
+    for (const Datagram& d : moving) link.receive(kB, d.bytes, now, next);
+    moving = std::move(next);
+  }
+  CHECK(rounds < 10);
+}
+
 TEST_CASE("noise costs a counter, and the answers to it are limited") {
   Pair p;
   Rng rng{5};
