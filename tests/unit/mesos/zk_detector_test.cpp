@@ -226,7 +226,8 @@ TEST_CASE("a ZooKeeper that cannot be used is left for the next") {
 
 TEST_CASE("a server that falls silent is left, one that answers pings is kept") {
   Watched watched;
-  watched.options.zookeeper_timeout = Duration{1'000};  // a machine that stalls as long fails this test
+  watched.options.zookeeper_timeout =
+      Duration{1'000};  // a machine that stalls as long fails this test
   watched.announce({0});
   watched.start();
   REQUIRE(watched.until([&] { return watched.zk().pings >= 3; }));
