@@ -186,8 +186,10 @@ asio::awaitable<Result<std::string>> Load::exchange(IpAddress to, LoadResult& re
   tcp::socket socket{io_};
   const auto [connect_error] =
       co_await socket.async_connect({to_asio(to), options_.port}, kNoThrow);
+  // A refusal ends the handshake; a reset comes after it (tcp_reset() of the kernel): who was that
+  // quick had the connection, before this process saw it.
+  result.connected = !connect_error || connect_error == asio::error::connection_reset;
   if (connect_error) co_return connect_error;
-  result.connected = true;
   ErrorCode ignored;
   result.local_port = socket.local_endpoint(ignored).port();
   const std::string request = "GET " + options_.path + " HTTP/1.1\r\nHost: " + options_.host +
