@@ -254,8 +254,9 @@ TEST_CASE("100,000 records published and fetched by a newcomer delay no heartbea
     CHECK(n->longest_batch <= kRecordsAtOnce);
     MESSAGE("longest step ", stats.longest_step.count() / 1000, " us of CPU, a heartbeat late by ",
             stats.worst_lateness.count() / 1000, " us");
-    // In CPU time: no heartbeat waits longer for this node's own work.
-    CHECK(stats.longest_step < 100ms);
+    // In CPU time, with sanitizers and what a hypervisor takes: 30 to 140 ms. Work that is not
+    // done in slices takes seconds here.
+    CHECK(stats.longest_step < 500ms);
     latest = std::max(latest, stats.worst_lateness);
   }
   if (latest >= 250ms) {
