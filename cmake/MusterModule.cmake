@@ -33,8 +33,8 @@ endif()
 
 # What ships cannot be moved about by a bent pointer: it is position-independent (Debian's GCC compiles
 # so by itself), and its tables are bound at start and read-only then. MUSTER_HARDEN adds checks in the
-# code: of the stack, of C functions' bounds. (Not -fcf-protection: Debian 12 starts programs with
-# objects that are without it, so that it would cost and not count.) Not with sanitizers, which find the
+# code: of the stack, of C functions' bounds. (Not -fcf-protection: hardening-check finds the
+# program without it all the same.) Not with sanitizers, which find the
 # same and more, and cannot live with fortified functions.
 if(NOT MUSTER_SANITIZE AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
   target_link_options(muster_options INTERFACE
