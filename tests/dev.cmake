@@ -8,7 +8,7 @@ function(muster_dev_case case name)
   add_test(NAME "${name}"
     COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/unit/dev/cluster_test.py
       $<TARGET_FILE:muster-dev> ${case})
-  set_tests_properties("${name}" PROPERTIES LABELS e2e TIMEOUT 300
+  set_tests_properties("${name}" PROPERTIES LABELS e2e PROCESSORS 2 TIMEOUT 300
     SKIP_REGULAR_EXPRESSION "SKIPPED: ")
 endfunction()
 muster_dev_case(life "muster-dev: tasks run, die, come back, and live as recorded ones do")

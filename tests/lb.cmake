@@ -36,7 +36,7 @@ foreach(driver ipvs nft)
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vm/run -t ${vm_seconds}
       "MUSTER_LB_DRIVER=${driver} exec '$<TARGET_FILE:lb_scenarios>' -nc '${vm_list}'")
   set_tests_properties("vm: scenarios of the load balancer on ${driver}" PROPERTIES
-    LABELS vm TIMEOUT 1600 SKIP_REGULAR_EXPRESSION "^SKIPPED: ")
+    LABELS vm PROCESSORS 2 TIMEOUT 1600 SKIP_REGULAR_EXPRESSION "^SKIPPED: ")
   if(MUSTER_SANITIZE)
     break()
   endif()

@@ -13,8 +13,9 @@ import time
 LIMIT = 90  # seconds for anything to happen, on a machine that is busy with other tests
 ZONE = "marathon.l4lb.thisdcos.directory"
 # A task told to end goes on answering for a moment, as docs/vips.md advises: the nodes learn of its
-# end at the same time as it does.
-LINGER = "trap 'sleep 1; kill -TERM $p' TERM; while kill -0 $p 2>/dev/null; do wait $p; done"
+# end at the same time as it does. Longer than advised: a server may need a second for a connection
+# that it has accepted, where it shares two processors with a cluster.
+LINGER = "trap 'sleep 4; kill -TERM $p' TERM; while kill -0 $p 2>/dev/null; do wait $p; done"
 
 
 class Cluster:
@@ -145,7 +146,7 @@ PLACES = [(HOST, "node"), (CONTAINER, "container")]
 
 def app(name, command, instances=2, labels=None, protocol="tcp", port=None, health="MESOS_TCP", **more):
     """A Marathon app of host networking with one port, behind the VIP name:port."""
-    out = {"id": f"/{name}", "cmd": command, "instances": instances, "cpus": 0.1, "mem": 32, "taskKillGracePeriodSeconds": 5,
+    out = {"id": f"/{name}", "cmd": command, "instances": instances, "cpus": 0.1, "mem": 32, "taskKillGracePeriodSeconds": 15,
            "portDefinitions": [{"port": 0, "name": name, "protocol": protocol, "labels": labels or {"VIP_0": f"/{name}:{port}"}}], **more}
     if health:
         out["healthChecks"] = [{"protocol": health, "portIndex": 0, "delaySeconds": 0, "gracePeriodSeconds": 60, "intervalSeconds": 1, "timeoutSeconds": 20}]
