@@ -17,18 +17,14 @@ namespace muster::dns {
 /// A record and how many contributions it has, in one allocation with its data behind it: there are
 /// many of them.
 struct Catalog::Stored {
-  struct Free {
-    void operator()(Stored* stored) const noexcept {
-      stored->~Stored();
-      ::operator delete(stored);
-    }
-  };
   Entry* target = nullptr;  // of an SRV record whose target is in our zones
   std::uint32_t count = 1;
   std::uint16_t type = 0;
   std::uint16_t size = 0;
 
-  static std::unique_ptr<Stored, Free> make(const Record& record, Entry* target) {
+  using Ptr = std::unique_ptr<Stored, Free>;
+
+  static Ptr make(const Record& record, Entry* target) {
     MUSTER_ASSERT(record.data.size() <= 0xFFFF);  // RDLENGTH
     void* const place = ::operator new(sizeof(Stored) + record.data.size());
     auto* const made = new (place) Stored;
@@ -36,16 +32,17 @@ struct Catalog::Stored {
     made->type = record.type;
     made->size = static_cast<std::uint16_t>(record.data.size());
     std::memcpy(made + 1, record.data.data(), record.data.size());
-    return std::unique_ptr<Stored, Free>{made};
+    return Ptr{made};
   }
   std::string_view data() const noexcept { return {reinterpret_cast<const char*>(this + 1), size}; }
 };
 
-/// A name that has records, or a descendant or referrer that has.
+/// A name that has records, or a descendant or referrer that has; the name lies behind it.
 struct Catalog::Entry {
-  const std::string* name = nullptr;  // the key it is stored under
-  Entry* parent = nullptr;            // none for an apex and in partial zones
+  std::uint64_t hash = 0;
+  Entry* parent = nullptr;  // none for an apex and in partial zones
   std::uint8_t zone = 0;
+  std::uint8_t name_size = 0;
   bool pinned = false;   // an apex
   bool exists = false;   // has records, or a descendant that has: is in the snapshot
   bool touched = false;  // is in touched_
@@ -53,9 +50,29 @@ struct Catalog::Entry {
   std::uint32_t children = 0;       // entries below
   std::uint32_t live_children = 0;  // of these, how many exist
   // In order of (type, data). By pointer, so that a set of ten thousand moves fast.
-  std::vector<std::unique_ptr<Stored, Stored::Free>> records;
+  std::vector<Stored::Ptr> records;
   std::vector<Entry*> referrers;  // owners of SRV records that point here; one for each
+
+  static EntryPtr make(std::string_view name, std::uint64_t hash) {
+    MUSTER_ASSERT(name.size() <= Name::kMaxWireSize);
+    auto* const made = new (::operator new(sizeof(Entry) + name.size())) Entry;
+    made->hash = hash;
+    made->name_size = static_cast<std::uint8_t>(name.size());
+    std::memcpy(made + 1, name.data(), name.size());
+    return EntryPtr{made};
+  }
+  std::string_view name() const noexcept {
+    return {reinterpret_cast<const char*>(this + 1), name_size};
+  }
 };
+
+std::size_t Catalog::Hash::operator()(const EntryPtr& entry) const noexcept {
+  return entry->hash;
+}
+
+bool Catalog::Equal::operator()(std::string_view name, const EntryPtr& entry) const noexcept {
+  return entry->name() == name;
+}
 
 namespace {
 
@@ -176,13 +193,16 @@ std::optional<std::uint8_t> Catalog::zone_of(std::string_view wire) const noexce
   return std::nullopt;
 }
 
+Catalog::Entry* Catalog::find(std::string_view owner) const noexcept {
+  const auto found = entries_.find(owner);
+  return found == entries_.end() ? nullptr : found->get();
+}
+
 Catalog::Entry* Catalog::entry(std::string_view owner) {
-  if (const auto found = entries_.find(owner); found != entries_.end()) return &found->second;
+  if (Entry* const known = find(owner); known != nullptr) return known;
   const auto zone = zone_of(owner);
   if (!zone || entries_.size() >= kMaxNames) return nullptr;
-  const auto made = entries_.try_emplace(std::string{owner}).first;
-  Entry& fresh = made->second;
-  fresh.name = &made->first;
+  Entry& fresh = **entries_.insert(Entry::make(owner, name_hash(options_.hash_seed, owner))).first;
   fresh.zone = *zone;
   const Zone& in = table_->zones[*zone];
   if (!in.partial && owner != in.apex) {
@@ -236,9 +256,9 @@ void Catalog::add(const Record& record) {
 }
 
 void Catalog::remove(const Record& record) {
-  const auto found = entries_.find(record.owner);
-  if (found == entries_.end()) return;  // at the bound: it was never taken in
-  Entry& owner = found->second;
+  Entry* const found = find(record.owner);
+  if (found == nullptr) return;  // at the bound: it was never taken in
+  Entry& owner = *found;
   const auto place = place_of(owner.records, record);
   if (!is_at(owner.records, place, record) || --(*place)->count > 0) return;
   if (Entry* const target = (*place)->target; target != nullptr) {
@@ -257,7 +277,7 @@ void Catalog::forget_if_unused(Entry* entry) {
          entry->children == 0 && entry->referrers.empty()) {
     Entry* const parent = entry->parent;
     if (parent != nullptr) --parent->children;
-    entries_.erase(entries_.find(*entry->name));
+    entries_.erase(entries_.find(entry->name()));
     entry = parent;
   }
 }
@@ -287,14 +307,14 @@ NodePtr Catalog::render(const Entry& entry) const {
     set.data.push_back(record->data());
     if (record->target == nullptr || !seen.insert(record->target).second) continue;
     TargetAddresses& additional = set.additional.emplace_back();
-    additional.name = *record->target->name;
+    additional.name = record->target->name();
     for (const auto& at : record->target->records) {
       if (at->type == type::kA || at->type == type::kAaaa) {
         additional.addresses.push_back(at->data());
       }
     }
   }
-  return render_node(*entry.name, entry.zone, options_.ttl_seconds, sets);
+  return render_node(entry.name(), entry.zone, options_.ttl_seconds, sets);
 }
 
 std::shared_ptr<const ZoneSnapshot> Catalog::publish(bool complete) {
@@ -304,31 +324,30 @@ std::shared_ptr<const ZoneSnapshot> Catalog::publish(bool complete) {
   std::vector<ZoneSnapshot::Update> updates;
   updates.reserve(touched_.size());
   for (Entry* const entry : touched_) {
-    updates.push_back({*entry->name, entry->exists ? render(*entry) : nullptr});
-  }
-  std::vector<Entry*> done;
-  done.swap(touched_);
-  for (Entry* const entry : done) entry->touched = false;
-  // Children sort behind their parents neither way, so each is looked up again: a former turn
-  // of this loop may have taken it along.
-  for (const ZoneSnapshot::Update& update : updates) {
-    const auto found = entries_.find(update.name);
-    if (found != entries_.end()) forget_if_unused(&found->second);
+    updates.push_back({entry->name(), entry->exists ? render(*entry) : nullptr});
   }
   snapshot_ = snapshot_->with(updates, ++serial_, complete);
+
+  // Only what does not exist can be forgotten. By name: an earlier turn may have taken it along.
+  std::vector<std::string> unused;
+  for (Entry* const entry : std::exchange(touched_, {})) {
+    entry->touched = false;
+    if (!entry->exists) unused.emplace_back(entry->name());
+  }
+  for (const std::string& name : unused) forget_if_unused(find(name));
   return snapshot_;
 }
 
 std::vector<RecordView> Catalog::list(std::size_t limit) const {
   std::vector<const Entry*> sorted;
-  for (const auto& [name, entry] : entries_) sorted.push_back(&entry);
-  std::ranges::sort(sorted, [](const Entry* a, const Entry* b) { return *a->name < *b->name; });
+  for (const EntryPtr& entry : entries_) sorted.push_back(entry.get());
+  std::ranges::sort(sorted, [](const Entry* a, const Entry* b) { return a->name() < b->name(); });
   std::vector<RecordView> out;
   for (const Entry* entry : sorted) {
     for (const auto& record : entry->records) {
       if (out.size() >= limit) return out;
       out.push_back(
-          {wire_text(*entry->name), type_text(record->type),
+          {wire_text(entry->name()), type_text(record->type),
            data_text(record->type, std::as_bytes(std::span{record->data()}), 0, record->size)});
     }
   }

@@ -2,15 +2,16 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <set>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include <boost/unordered/unordered_flat_set.hpp>
 
 #include "base/cluster_delta.hpp"
 #include "base/observation.hpp"
@@ -96,12 +97,30 @@ class Catalog {
  private:
   struct Entry;
   struct Stored;
+  /// Destroys what was made with octets behind it, in one allocation.
+  struct Free {
+    template <class T>
+    void operator()(T* made) const noexcept {
+      made->~T();
+      ::operator delete(made);
+    }
+  };
+  using EntryPtr = std::unique_ptr<Entry, Free>;
   struct Hash {
     using is_transparent = void;
+    using is_avalanching = void;  // name_hash() mixes well
     std::uint64_t seed;
     std::size_t operator()(std::string_view name) const noexcept { return name_hash(seed, name); }
+    std::size_t operator()(const EntryPtr& entry) const noexcept;
   };
-  using Entries = std::unordered_map<std::string, Entry, Hash, std::equal_to<>>;
+  struct Equal {
+    using is_transparent = void;
+    bool operator()(const EntryPtr& a, const EntryPtr& b) const noexcept { return a == b; }
+    bool operator()(std::string_view name, const EntryPtr& entry) const noexcept;
+    bool operator()(const EntryPtr& entry, std::string_view name) const noexcept {
+      return (*this)(name, entry);
+    }
+  };
 
   void add(const Record&);
   void remove(const Record&);
@@ -109,6 +128,7 @@ class Catalog {
   void touch(Entry&);
   void came(Entry&);
   void went(Entry&);
+  Entry* find(std::string_view owner) const noexcept;
   Entry* entry(std::string_view owner);
   void forget_if_unused(Entry*);
   void touch_referrers();
@@ -122,7 +142,7 @@ class Catalog {
   Suffixes suffixes_;
   std::shared_ptr<const ZoneTable> table_;
   std::shared_ptr<const ZoneSnapshot> snapshot_;
-  Entries entries_;
+  boost::unordered_flat_set<EntryPtr, Hash, Equal> entries_;
   std::vector<Entry*> touched_;
   std::set<Master> masters_;
   std::vector<Problem> problems_;

@@ -115,6 +115,8 @@ class TaskNames {
   std::vector<Record> records(const std::string& label) && {
     const std::string instance = instance_label(label, task_.id, task_.agent_id);
     const std::string name = join({label}, under_);
+    constexpr std::size_t kUsual = 16;  // records of a task with a port or two
+    out_.reserve(kUsual);
     target_ = join({instance}, under_);
     slave_target_ = join({instance}, slave_);
     add_addresses(out_, name, addresses_);
@@ -263,6 +265,9 @@ class TaskNames {
 std::string join(std::initializer_list<std::string_view> labels, std::string_view suffix) {
   std::string out;
   if (suffix.empty()) return out;
+  std::size_t size = suffix.size();
+  for (const std::string_view label : labels) size += label.size() + 1;
+  out.reserve(size);
   for (const std::string_view label : labels) {
     if (label.empty() || label.size() > kMaxLabel) return {};
     out += static_cast<char>(label.size());
@@ -275,6 +280,7 @@ std::string join(std::initializer_list<std::string_view> labels, std::string_vie
 
 std::string join_dotted(std::string_view dotted, std::string_view suffix) {
   std::string out;
+  out.reserve(dotted.size() + 1 + suffix.size());
   for (std::size_t at = 0; at <= dotted.size();) {
     const std::size_t dot = std::min(dotted.find('.', at), dotted.size());
     const std::string_view label = dotted.substr(at, dot - at);
@@ -315,6 +321,7 @@ std::string reverse_name(const IpAddress& address) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string out;
   const auto octets = address.octets();
+  out.reserve(octets.size() * 4 + 14);  // the longest: each octet's label, and what follows them
   for (auto octet = octets.rbegin(); octet != octets.rend(); ++octet) {
     if (address.is_v4()) {
       const std::string text = std::to_string(*octet);

@@ -28,8 +28,9 @@ inline std::uint64_t name_hash(std::uint64_t seed, const char* padded, std::size
 
 /// The same for a wire name that nothing is known to follow.
 inline std::uint64_t name_hash(std::uint64_t seed, std::string_view wire) noexcept {
-  std::array<char, 256 + 8> padded{};
+  std::array<char, 256 + 8> padded;
   std::memcpy(padded.data(), wire.data(), wire.size());
+  std::memset(padded.data() + wire.size(), 0, 8);
   return name_hash(seed, padded.data(), wire.size());
 }
 

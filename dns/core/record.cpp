@@ -13,9 +13,12 @@ Record address_record(std::string owner, const IpAddress& address) {
 }
 
 Record srv_record(std::string owner, std::string_view target, Port port, std::uint16_t weight) {
-  std::string data{'\0', '\0', static_cast<char>(weight >> 8), static_cast<char>(weight & 0xFF)};
-  data += static_cast<char>(port.number() >> 8);
-  data += static_cast<char>(port.number() & 0xFF);
+  std::string data;
+  data.reserve(6 + target.size());
+  for (const unsigned value : {0U, unsigned{weight}, unsigned{port.number()}}) {
+    data += static_cast<char>(value >> 8);
+    data += static_cast<char>(value & 0xFF);
+  }
   data += target;
   return {std::move(owner), type::kSrv, std::move(data)};
 }

@@ -1,6 +1,7 @@
 #include "dns/core/render.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/assert.hpp"
@@ -17,11 +18,14 @@ void put16(std::string& out, std::size_t value) {
 }
 
 void put_record(std::string& out, std::uint16_t type, std::uint32_t ttl, std::string_view data) {
-  put16(out, type);
-  put16(out, kClassIn);
-  put16(out, ttl >> 16);
-  put16(out, ttl & 0xFFFF);
-  put16(out, data.size());
+  std::array<char, 10> fixed{};
+  std::size_t at = 0;
+  for (const std::size_t value : {std::size_t{type}, std::size_t{kClassIn}, std::size_t{ttl >> 16},
+                                  std::size_t{ttl & 0xFFFF}, data.size()}) {
+    fixed[at++] = static_cast<char>(value >> 8 & 0xFF);
+    fixed[at++] = static_cast<char>(value & 0xFF);
+  }
+  out.append(fixed.data(), fixed.size());
   out += data;
 }
 
@@ -81,6 +85,9 @@ Blob render_set(const RRset& set, std::string_view owner, std::uint32_t ttl) {
     if (blob.answers.size() + kFixedSize + data.size() > kMaxSetSize) break;
     same = same && data.size() == set.data.front().size();
     blob.offsets.push_back(static_cast<std::uint16_t>(blob.answers.size()));
+    if (blob.answers.empty()) {
+      blob.answers.reserve(std::min(kMaxSetSize, set.data.size() * (kFixedSize + data.size())));
+    }
     put16(blob.answers, 0xC000 | kHeaderSize);
     put_record(blob.answers, set.type, ttl, data);
     ++blob.head.count;

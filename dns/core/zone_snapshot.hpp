@@ -115,7 +115,7 @@ struct ZoneTable {
 class ZoneSnapshot {
  public:
   struct Update {
-    std::string name;  // wire form
+    std::string_view name;  // wire form
     NodePtr node;      // null: the name goes
   };
 
