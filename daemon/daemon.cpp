@@ -1,12 +1,10 @@
 #include "daemon/daemon.hpp"
 
 #include <csignal>
-#include <fstream>
-#include <iterator>
 #include <malloc.h>
 #include <optional>
-#include <random>
 #include <spdlog/spdlog.h>
+#include <utility>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/io_context.hpp>
@@ -30,6 +28,7 @@
 #include "daemon/mesh.hpp"
 #include "daemon/notify.hpp"
 #include "daemon/only_one.hpp"
+#include "daemon/options.hpp"
 #include "daemon/version.hpp"
 #include "dns/io/server.hpp"
 #include "lb/io/balancer.hpp"
@@ -51,128 +50,6 @@ constexpr std::size_t kMaxStateFile = std::size_t{1} << 30;
 // The control thread must not stall: some 5 ms of work, and some 2 ms of taking references.
 constexpr std::size_t kSliceRecords = 250;
 constexpr std::size_t kSliceTasks = 2'000;
-constexpr std::size_t kMaxSecret = 64 * 1024;
-
-// The first line of a file that holds a password or token. Read at start, as configuration is.
-std::string read_secret(const std::filesystem::path& path, std::string_view key) {
-  if (path.empty()) return {};
-  std::ifstream in{path};
-  if (in && !is_private(path)) {
-    throw ConfigError{path.string() + ": " + std::string{key} +
-                      ": expected a file that others cannot read: chmod 640"};
-  }
-  std::string secret;
-  if (!std::getline(in, secret) || secret.empty() || secret.size() > kMaxSecret) {
-    throw ConfigError{path.string() + ": " + std::string{key} +
-                      ": expected a readable file with the secret on its first line"};
-  }
-  return secret;
-}
-
-mesos::ObserverOptions observer_options(const Config::Mesos& config) {
-  mesos::ObserverOptions options;
-  for (const std::string& text : config.masters) {
-    const auto url = mesos::MasterUrl::parse(text);
-    if (!url) throw ConfigError{"mesos.masters: " + url.error()};
-    options.masters.push_back(*url);
-  }
-  if (!config.zookeeper.empty()) {
-    options.zookeeper = *mesos::ZkUrl::parse(config.zookeeper);
-    options.zookeeper->auth = config.zk_auth_file.empty()
-                                  ? config.zookeeper_auth
-                                  : read_secret(config.zk_auth_file, "mesos.zk_auth_file");
-    if (!config.zk_auth_file.empty() && options.zookeeper->auth.find(':') == std::string::npos) {
-      throw ConfigError{config.zk_auth_file.string() +
-                        ": mesos.zk_auth_file: expected user:password on its first line"};
-    }
-    options.zookeeper_https = config.https;
-  }
-  options.mode =
-      config.poll ? mesos::ObserverOptions::Mode::poll : mesos::ObserverOptions::Mode::stream;
-  options.poll_interval = config.poll_interval;
-  options.basic_user = config.username;
-  options.basic_secret = read_secret(config.password_file, "mesos.password_file");
-  options.bearer_token = read_secret(config.token_file, "mesos.token_file");
-  options.ca_file = config.ca_file.string();
-  options.cert_file = config.cert_file.string();
-  options.key_file = config.key_file.string();
-  if (!config.key_file.empty() && !is_private(config.key_file)) {
-    throw ConfigError{config.key_file.string() +
-                      ": mesos.key_file: expected a file that others cannot read: chmod 640"};
-  }
-  options.seed = std::random_device{}();  // nodes that lost one master must not return in step
-  return options;
-}
-
-cluster::ClusterOptions cluster_options(const Config& config) {
-  cluster::ClusterOptions options;
-  options.replicated = config.gossip.enabled;
-  return options;
-}
-
-void add_dns_names(const Config::Dns& from, dns::ServerOptions& to) {
-  to.naming.rfc952 = from.rfc952;
-  to.naming.srv_weight = from.srv_weight;
-  to.naming.ip_sources.clear();
-  for (const std::string& source : from.ip_sources) {
-    to.naming.ip_sources.push_back(source == "host" ? dns::IpSource::host : dns::IpSource::netinfo);
-  }
-  to.soa = {from.soa_refresh, from.soa_retry, from.soa_expire, from.soa_minimum};
-  to.soa_mname = from.soa_mname;
-  to.soa_rname = from.soa_rname;
-  to.public_addresses = from.public_addresses;
-  to.cluster_key = from.cluster_key;
-  to.cnames = from.cnames;
-  dns::CatalogOptions named;
-  named.domain = from.domain;
-  for (const auto& [name, target] : from.cnames) {
-    const std::string problem = dns::cname_problem(named, name, target);
-    if (!problem.empty()) throw ConfigError{"dns.cnames: " + problem};
-  }
-}
-
-std::vector<dns::Prefix> prefixes(const std::vector<std::string>& texts, const char* key) {
-  std::vector<dns::Prefix> out;
-  for (const std::string& text : texts) {
-    const auto prefix = dns::Prefix::parse(text);
-    if (!prefix) {
-      throw ConfigError{std::string{key} +
-                        ": expected a network whose address ends in zeros after "
-                        "its length, got \"" +
-                        text + '"'};
-    }
-    out.push_back(*prefix);
-  }
-  return out;
-}
-
-void add_dns_limits(const Config::Dns& from, dns::ServerOptions& to) {
-  if (from.recursion_from) {
-    to.recursion_from = prefixes(*from.recursion_from, "dns.recursion_from");
-  }
-  to.transfer_to = prefixes(from.transfer_to, "dns.transfer_to");
-  to.notify = from.notify;
-  to.rate_limit = from.rate_limit;
-  to.query_log = from.query_log;
-  to.query_sink = [](const std::string& line) { spdlog::info(line); };
-  to.parallel_upstreams = from.parallel ? 2 : 1;
-  to.cache_octets = from.cache_megabytes << 20;
-}
-
-dns::ServerOptions dns_options(const Config& config) {
-  dns::ServerOptions options;
-  options.listen = config.dns.listen;
-  options.workers = config.dns.workers;
-  options.domain = config.dns.domain;
-  options.ttl_seconds = config.dns.ttl_seconds;
-  options.upstreams =
-      config.dns.upstreams ? *config.dns.upstreams : dns::system_upstreams(config.dns.listen);
-  options.zone_upstreams = config.dns.zones;
-  options.node_address = config.node.v4 ? config.node.v4 : config.node.v6;
-  add_dns_names(config.dns, options);
-  add_dns_limits(config.dns, options);
-  return options;
-}
 
 }  // namespace
 
@@ -182,11 +59,13 @@ class Daemon::Impl {
   int run();
 
  private:
-  bool start();
+  bool listen();
+  bool take_over_kernel();
   void open_control();
-  void restore();
+  std::optional<ClusterDelta> restore();
   void take(Observation observation);
   void take_more();
+  bool note(const ClusterDelta& delta);
   void deliver(const ClusterDelta& delta);
   void report_problems();
   void reload();
@@ -281,8 +160,8 @@ Daemon::Impl::Impl(Config config, std::function<Config()> reload)
   }
 }
 
-// Everything that can refuse to start, before anything runs.
-bool Daemon::Impl::start() {
+// This and take_over_kernel(): everything that can refuse to start, before anything runs.
+bool Daemon::Impl::listen() {
   if (const auto done = http_->start(); !done) {
     spdlog::error("metrics: cannot listen on {}: {}", to_string(config_.metrics.listen),
                   done.error().message());
@@ -309,19 +188,31 @@ bool Daemon::Impl::start() {
     }
     only_.emplace(std::move(*only));
     if (!only_->taken()) spdlog::warn("lb: whether another muster balances here is not known");
-    if (const auto done = balancer_->start(); !done) {
-      const std::string detail = balancer_->status().last_error;
-      spdlog::error("lb: {}{}{}", done.error().message(), detail.empty() ? "" : ": ", detail);
-      return false;
-    }
   }
   return true;
 }
 
+bool Daemon::Impl::take_over_kernel() {
+  if (balancer_ == nullptr) return true;
+  const auto done = balancer_->start();
+  if (done) return true;
+  const std::string detail = balancer_->status().last_error;
+  spdlog::error("lb: {}{}{}", done.error().message(), detail.empty() ? "" : ": ", detail);
+  return false;
+}
+
 int Daemon::Impl::run() {
-  bool started = start();
+  bool started = listen();
   if (started) {
-    restore();
+    const auto restored = restore();
+    // Names take longest, and are made on another thread: beside the kernel's part.
+    if (restored && dns_ != nullptr) dns_->apply(*restored);
+    started = take_over_kernel();
+    if (started && restored && note(*restored) && balancer_ != nullptr) {
+      balancer_->apply(*restored);
+    }
+  }
+  if (started) {
     if (dns_ != nullptr) dns_->serve();
     started = mesh_ == nullptr || mesh_->start();
   }
@@ -394,8 +285,8 @@ boost::json::object Daemon::Impl::control(const boost::json::object& request, Co
           {"keys", std::move(keys)}};
 }
 
-void Daemon::Impl::restore() {
-  if (config_.state.directory.empty()) return;
+std::optional<ClusterDelta> Daemon::Impl::restore() {
+  if (config_.state.directory.empty()) return {};
   const auto path = config_.state.directory / "state";
   const auto bytes = read_file(path, kMaxStateFile);
   if (!bytes) {
@@ -403,16 +294,16 @@ void Daemon::Impl::restore() {
       spdlog::warn("state: cannot read {}: {}; starting without it", path.string(),
                    bytes.error().message());
     }
-    return;
+    return {};
   }
-  const auto delta = cluster_.restore(*bytes, Clock::now(), std::chrono::system_clock::now());
+  auto delta = cluster_.restore(*bytes, Clock::now(), std::chrono::system_clock::now());
   if (!delta) {
     spdlog::warn("state: {} is damaged or of another version; starting without it", path.string());
-    return;
+    return {};
   }
   spdlog::info("state: {} tasks from {} serve until a master answers", delta->tasks.size(),
                path.string());
-  deliver(*delta);
+  return std::move(*delta);
 }
 
 // A large observation is worked off in slices, with everything else on this thread in between.
@@ -441,15 +332,22 @@ void Daemon::Impl::take_more() {
   }
 }
 
-// A client must never be given an address that the kernel does not serve: names that go are
-// withdrawn first, then the kernel follows, and only then are new names published.
-void Daemon::Impl::deliver(const ClusterDelta& delta) {
+// All that a delta is for but names and the kernel. Whether there is anything in it for these.
+bool Daemon::Impl::note(const ClusterDelta& delta) {
   report_problems();
   if (mesh_ != nullptr) mesh_->flush();
   cluster_timer_.cancel();  // what is due next may have moved
-  if (delta.empty() && delta.complete == complete_) return;
+  if (delta.empty() && delta.complete == complete_) return false;
   complete_ = delta.complete;
   changes_.take(delta, std::chrono::system_clock::now());
+  if (!std::exchange(changed_, true)) save_timer_.cancel();
+  return true;
+}
+
+// A client must never be given an address that the kernel does not serve: names that go are
+// withdrawn first, then the kernel follows, and only then are new names published.
+void Daemon::Impl::deliver(const ClusterDelta& delta) {
+  if (!note(delta)) return;
   ClusterDelta rest = delta;
   ClusterDelta withdrawn;
   withdrawn.complete = delta.complete;
@@ -461,10 +359,6 @@ void Daemon::Impl::deliver(const ClusterDelta& delta) {
   if (dns_ != nullptr && !withdrawn.vips.empty()) dns_->apply(withdrawn);
   if (balancer_ != nullptr) balancer_->apply(delta);
   if (dns_ != nullptr) dns_->apply(rest);
-  if (!changed_) {
-    changed_ = true;
-    save_timer_.cancel();
-  }
 }
 
 void Daemon::Impl::report_problems() {

@@ -1,0 +1,139 @@
+#include "daemon/options.hpp"
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <spdlog/spdlog.h>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace muster::daemon {
+namespace {
+
+constexpr std::size_t kMaxSecret = 64 * 1024;
+
+// The first line of a file that holds a password or token. Read at start, as configuration is.
+std::string read_secret(const std::filesystem::path& path, std::string_view key) {
+  if (path.empty()) return {};
+  std::ifstream in{path};
+  if (in && !is_private(path)) {
+    throw ConfigError{path.string() + ": " + std::string{key} +
+                      ": expected a file that others cannot read: chmod 640"};
+  }
+  std::string secret;
+  if (!std::getline(in, secret) || secret.empty() || secret.size() > kMaxSecret) {
+    throw ConfigError{path.string() + ": " + std::string{key} +
+                      ": expected a readable file with the secret on its first line"};
+  }
+  return secret;
+}
+
+void add_dns_names(const Config::Dns& from, dns::ServerOptions& to) {
+  to.naming.rfc952 = from.rfc952;
+  to.naming.srv_weight = from.srv_weight;
+  to.naming.ip_sources.clear();
+  for (const std::string& source : from.ip_sources) {
+    to.naming.ip_sources.push_back(source == "host" ? dns::IpSource::host : dns::IpSource::netinfo);
+  }
+  to.soa = {from.soa_refresh, from.soa_retry, from.soa_expire, from.soa_minimum};
+  to.soa_mname = from.soa_mname;
+  to.soa_rname = from.soa_rname;
+  to.public_addresses = from.public_addresses;
+  to.cluster_key = from.cluster_key;
+  to.cnames = from.cnames;
+  dns::CatalogOptions named;
+  named.domain = from.domain;
+  for (const auto& [name, target] : from.cnames) {
+    const std::string problem = dns::cname_problem(named, name, target);
+    if (!problem.empty()) throw ConfigError{"dns.cnames: " + problem};
+  }
+}
+
+std::vector<dns::Prefix> prefixes(const std::vector<std::string>& texts, const char* key) {
+  std::vector<dns::Prefix> out;
+  for (const std::string& text : texts) {
+    const auto prefix = dns::Prefix::parse(text);
+    if (!prefix) {
+      throw ConfigError{std::string{key} +
+                        ": expected a network whose address ends in zeros after "
+                        "its length, got \"" +
+                        text + '"'};
+    }
+    out.push_back(*prefix);
+  }
+  return out;
+}
+
+void add_dns_limits(const Config::Dns& from, dns::ServerOptions& to) {
+  if (from.recursion_from) {
+    to.recursion_from = prefixes(*from.recursion_from, "dns.recursion_from");
+  }
+  to.transfer_to = prefixes(from.transfer_to, "dns.transfer_to");
+  to.notify = from.notify;
+  to.rate_limit = from.rate_limit;
+  to.query_log = from.query_log;
+  to.query_sink = [](const std::string& line) { spdlog::info(line); };
+  to.parallel_upstreams = from.parallel ? 2 : 1;
+  to.cache_octets = from.cache_megabytes << 20;
+}
+
+}  // namespace
+
+mesos::ObserverOptions observer_options(const Config::Mesos& config) {
+  mesos::ObserverOptions options;
+  for (const std::string& text : config.masters) {
+    const auto url = mesos::MasterUrl::parse(text);
+    if (!url) throw ConfigError{"mesos.masters: " + url.error()};
+    options.masters.push_back(*url);
+  }
+  if (!config.zookeeper.empty()) {
+    options.zookeeper = *mesos::ZkUrl::parse(config.zookeeper);
+    options.zookeeper->auth = config.zk_auth_file.empty()
+                                  ? config.zookeeper_auth
+                                  : read_secret(config.zk_auth_file, "mesos.zk_auth_file");
+    if (!config.zk_auth_file.empty() && options.zookeeper->auth.find(':') == std::string::npos) {
+      throw ConfigError{config.zk_auth_file.string() +
+                        ": mesos.zk_auth_file: expected user:password on its first line"};
+    }
+    options.zookeeper_https = config.https;
+  }
+  options.mode =
+      config.poll ? mesos::ObserverOptions::Mode::poll : mesos::ObserverOptions::Mode::stream;
+  options.poll_interval = config.poll_interval;
+  options.basic_user = config.username;
+  options.basic_secret = read_secret(config.password_file, "mesos.password_file");
+  options.bearer_token = read_secret(config.token_file, "mesos.token_file");
+  options.ca_file = config.ca_file.string();
+  options.cert_file = config.cert_file.string();
+  options.key_file = config.key_file.string();
+  if (!config.key_file.empty() && !is_private(config.key_file)) {
+    throw ConfigError{config.key_file.string() +
+                      ": mesos.key_file: expected a file that others cannot read: chmod 640"};
+  }
+  options.seed = std::random_device{}();  // nodes that lost one master must not return in step
+  return options;
+}
+
+cluster::ClusterOptions cluster_options(const Config& config) {
+  cluster::ClusterOptions options;
+  options.replicated = config.gossip.enabled;
+  return options;
+}
+
+dns::ServerOptions dns_options(const Config& config) {
+  dns::ServerOptions options;
+  options.listen = config.dns.listen;
+  options.workers = config.dns.workers;
+  options.domain = config.dns.domain;
+  options.ttl_seconds = config.dns.ttl_seconds;
+  options.upstreams =
+      config.dns.upstreams ? *config.dns.upstreams : dns::system_upstreams(config.dns.listen);
+  options.zone_upstreams = config.dns.zones;
+  options.node_address = config.node.v4 ? config.node.v4 : config.node.v6;
+  add_dns_names(config.dns, options);
+  add_dns_limits(config.dns, options);
+  return options;
+}
+
+}  // namespace muster::daemon
