@@ -68,14 +68,14 @@ bool is_true(const json::value& value, std::string_view key) {
 }
 
 const json::array& list(const json::value& value, std::string_view key) {
-  static const json::value kNone;
+  static const json::value none;
   const json::value* found = at(value, key);
-  return items(found == nullptr ? kNone : *found);
+  return items(found == nullptr ? none : *found);
 }
 
 const json::array& items(const json::value& value) {
-  static const json::array kNone;
-  return value.is_array() ? value.get_array() : kNone;
+  static const json::array none;
+  return value.is_array() ? value.get_array() : none;
 }
 
 std::string escaped(std::string_view value) {

@@ -319,7 +319,7 @@ class Importer {
     std::replace(rname.begin(), rname.end(), '@', '.');
     if (!mname.empty()) put("mname", quoted(mname));
     if (!rname.empty()) put("rname", quoted(rname));
-    const std::pair<const char*, const char*> kTimes[] = {
+    constexpr std::pair<const char*, const char*> kTimes[] = {
         {"SOARefresh", "refresh"}, {"SOARetry", "retry"}, {"SOAExpire", "expire"}};
     for (const auto& [key, name] : kTimes) {
       if (!in_.has(key)) continue;

@@ -28,8 +28,8 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::size_t kMaxAnswer = 64 * 1024;
-constexpr std::size_t kMaxKeyFile = 64 * 1024;
+constexpr std::size_t kMaxAnswer = std::size_t{64} * 1024;
+constexpr std::size_t kMaxKeyFile = std::size_t{64} * 1024;
 constexpr time_t kPatienceSeconds = 5;
 
 /// One request over the control socket; blocks for some seconds at most. Error: in words.

@@ -435,7 +435,7 @@ Answer nothing_at(std::string path) {
 using Route = Answer (*)(const ApiSources&);
 
 const std::map<std::string, Route, std::less<>>& routes() {
-  static const std::map<std::string, Route, std::less<>> kRoutes{
+  static const std::map<std::string, Route, std::less<>> all{
       {"/healthz", [](const ApiSources&) -> Answer { return [] { return as_text("ok\n"); }; }},
       {"/readyz", readyz_answer},
       {"/metrics",
@@ -447,7 +447,7 @@ const std::map<std::string, Route, std::less<>>& routes() {
       {"/v1/vips", vips_answer},
       {"/v1/changes", changes_answer},
   };
-  return kRoutes;
+  return all;
 }
 
 }  // namespace

@@ -74,8 +74,8 @@ void apply_overrides(ConfigDocument& document, const Overrides& overrides,
       document.origins[found->second] = name;
       continue;
     }
-    const bool ours =
-        std::ranges::any_of(sections, [&](const auto& prefix) { return name.starts_with(prefix); });
+    const bool ours = std::ranges::any_of(
+        sections, [&name = name](const auto& prefix) { return name.starts_with(prefix); });
     if (!ours) continue;
     const auto meant = nearest(name, names);
     throw ConfigError{name + ": no such option" + (meant ? "; is " + *meant + " meant?" : "")};

@@ -20,7 +20,7 @@
 namespace muster::daemon {
 namespace {
 
-constexpr std::size_t kMaxFile = 64 * 1024;
+constexpr std::size_t kMaxFile = std::size_t{64} * 1024;
 constexpr std::size_t kMaxMembersKept = 256;
 
 Result<std::string> read_text(const std::filesystem::path& path) {

@@ -108,7 +108,7 @@ std::vector<gossip::Key> Mesh::read_keys() {
   return keys;
 }
 
-bool Mesh::start() {
+gossip::NodeOptions Mesh::node_options() {
   const Config::Gossip& from = config_.gossip;
   gossip::NodeOptions options;
   options.id = identity_.id;
@@ -147,16 +147,17 @@ bool Mesh::start() {
   told_ = participant_.metadata();
   if (!key_ids_.empty()) told_[std::string{kKeysKey}] = joined(key_ids_);
   options.metadata = told_;
+  return options;
+}
 
-  gossip::NodeCallbacks callbacks;
-  callbacks.on_members_changed = [this](const std::vector<Member>& changed) {
-    on_members(changed);
-  };
-  callbacks.on_records = [this](std::vector<gossip::RecordWrite> writes) {
+gossip::NodeCallbacks Mesh::callbacks() {
+  gossip::NodeCallbacks out;
+  out.on_members_changed = [this](const std::vector<Member>& changed) { on_members(changed); };
+  out.on_records = [this](std::vector<gossip::RecordWrite> writes) {
     on_records(std::move(writes));
   };
-  callbacks.on_superseded = [this] { on_superseded(); };
-  callbacks.on_epoch = [this](std::uint32_t epoch) {
+  out.on_superseded = [this] { on_superseded(); };
+  out.on_epoch = [this](std::uint32_t epoch) {
     identity_.epoch = epoch;
     asio::post(disk_, [directory = config_.state.directory, identity = identity_] {
       if (!store_identity(directory, identity)) {
@@ -164,10 +165,14 @@ bool Mesh::start() {
       }
     });
   };
-  callbacks.on_problem = [](const std::string& problem) { spdlog::warn("gossip: {}", problem); };
+  out.on_problem = [](const std::string& problem) { spdlog::warn("gossip: {}", problem); };
+  return out;
+}
 
+bool Mesh::start() {
+  gossip::NodeOptions options = node_options();
   const Endpoint listen = options.listen;
-  auto node = gossip::Node::start(std::move(options), std::move(callbacks), control_, registry_);
+  auto node = gossip::Node::start(std::move(options), callbacks(), control_, registry_);
   if (!node) {
     const bool no_key = node.error() == boost::system::errc::permission_denied;
     spdlog::error("gossip: cannot run on {}: {}{}", to_string(listen), node.error().message(),

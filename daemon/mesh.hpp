@@ -85,6 +85,8 @@ class Mesh {
   std::vector<Member> members() const { return node_->members(); }
 
  private:
+  gossip::NodeOptions node_options();
+  gossip::NodeCallbacks callbacks();
   /// Replicated records on their way to the view, and how far they have come.
   struct Incoming {
     std::vector<gossip::RecordWrite> writes;

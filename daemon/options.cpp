@@ -11,7 +11,7 @@
 namespace muster::daemon {
 namespace {
 
-constexpr std::size_t kMaxSecret = 64 * 1024;
+constexpr std::size_t kMaxSecret = std::size_t{64} * 1024;
 
 // The first line of a file that holds a password or token. Read at start, as configuration is.
 std::string read_secret(const std::filesystem::path& path, std::string_view key) {

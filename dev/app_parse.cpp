@@ -175,7 +175,7 @@ class AppReader {
   std::optional<JsonPlace> mappings() const {
     const auto container = place_.find("container");
     if (!container) return std::nullopt;
-    if (const auto outer = container->find("portMappings")) return outer;
+    if (auto outer = container->find("portMappings")) return outer;
     const auto docker = container->find("docker");
     return docker ? docker->find("portMappings") : std::nullopt;
   }

@@ -32,9 +32,9 @@ std::optional<std::int64_t> integer(const json::object& request, std::string_vie
   return found->get_int64();
 }
 
-ControlAnswer said(std::string what) {
+ControlAnswer said(std::string_view what) {
   ControlAnswer out;
-  out.body["said"] = std::move(what);
+  out.body["said"] = what;
   return out;
 }
 

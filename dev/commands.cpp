@@ -57,6 +57,7 @@ int say(const std::string& name, const json::object& request) {
   if (::chdir(directory.c_str()) != 0 && ::chdir("/") != 0) ::_exit(125);
   ::setenv("PATH", text(answer.body, "path").c_str(), 1);
   std::vector<char*> words;
+  words.reserve(argv.size() + 1);
   for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
   ::execvp(words[0], words.data());

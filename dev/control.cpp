@@ -45,6 +45,7 @@ bool send_first(int socket, const std::string& line, const std::vector<Fd>& desc
   if (descriptors.empty()) return true;
   alignas(cmsghdr) char space[CMSG_SPACE(kMaxDescriptors * sizeof(int))] = {};
   std::vector<int> plain;
+  plain.reserve(descriptors.size());
   for (const Fd& fd : descriptors) plain.push_back(fd.get());
   iovec octet{const_cast<char*>(line.data()), 1};
   msghdr message{};
@@ -80,9 +81,9 @@ Fd listen_control(const std::string& name) {
 }
 
 struct ControlServer::Impl {
-  Impl(asio::any_io_executor executor, Fd listening, Handler handler_)
+  Impl(asio::any_io_executor executor, Fd listening, Handler answering)
       : acceptor{executor, local{}, listening.release()},
-        handler{std::move(handler_)},
+        handler{std::move(answering)},
         tasks{executor} {
     tasks.spawn(accept_all());
   }

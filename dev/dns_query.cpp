@@ -125,9 +125,9 @@ std::vector<IpAddress> nameservers(std::string_view text) {
     const std::size_t end = std::min(text.find('\n'), text.size());
     std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
-    constexpr std::string_view keyword = "nameserver";
-    if (!line.starts_with(keyword)) continue;
-    line.remove_prefix(keyword.size());
+    constexpr std::string_view kKeyword = "nameserver";
+    if (!line.starts_with(kKeyword)) continue;
+    line.remove_prefix(kKeyword.size());
     const std::size_t from = line.find_first_not_of(" \t");
     if (from == 0 || from == std::string_view::npos) continue;
     line = line.substr(from);

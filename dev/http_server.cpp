@@ -88,8 +88,8 @@ struct HttpServer::Impl {
   };
   using Sockets = std::list<beast::tcp_stream>;
 
-  Impl(asio::any_io_executor executor_, Options options_)
-      : executor{executor_}, options{std::move(options_)}, acceptor{executor}, tasks{executor} {}
+  Impl(asio::any_io_executor on, Options given)
+      : executor{on}, options{std::move(given)}, acceptor{executor}, tasks{executor} {}
 
   asio::awaitable<void> accept_all();
   asio::awaitable<void> session(Sockets::iterator socket);

@@ -131,7 +131,7 @@ std::optional<Placement> Launcher::place(const Slot& slot) {
 }
 
 void Launcher::prepare(Slot& slot, Placement at) {
-  Task& task = slot.task.emplace();
+  Task& task = *(slot.task = Task{});
   task.id = task_id(slot.app->id, slot.uuid, ++slot.incarnation);
   task.container_id = make_uuid(rng_);
   task.at = std::move(at);

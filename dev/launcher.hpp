@@ -87,8 +87,8 @@ class Launcher {
     TimePoint started;
   };
   struct Slot {
-    Slot(const App& app_, unsigned index_, const boost::asio::any_io_executor& executor)
-        : app{&app_}, index{index_}, wake{executor}, backoff{app_} {}
+    Slot(const App& of, unsigned number, const boost::asio::any_io_executor& executor)
+        : app{&of}, index{number}, wake{executor}, backoff{of} {}
     const App* app;
     unsigned index;
     std::string uuid;

@@ -226,9 +226,9 @@ asio::awaitable<Result<std::string>> Load::exchange_udp(IpAddress to, LoadResult
   if (receive_error) co_return receive_error;
   // "task <id>" is the first line of what `muster-dev serve` sends.
   const std::string_view text{packet.data(), size};
-  constexpr std::string_view prefix = "task ";
-  if (!text.starts_with(prefix)) co_return std::string{"(unnamed)"};
-  co_return std::string{text.substr(prefix.size(), text.find('\n') - prefix.size())};
+  constexpr std::string_view kPrefix = "task ";
+  if (!text.starts_with(kPrefix)) co_return std::string{"(unnamed)"};
+  co_return std::string{text.substr(kPrefix.size(), text.find('\n') - kPrefix.size())};
 }
 
 std::uint16_t port_of(std::string_view text, const std::string& whole) {
@@ -240,9 +240,9 @@ std::uint16_t port_of(std::string_view text, const std::string& whole) {
 }  // namespace
 
 void parse_url(const std::string& url, LoadOptions& into) {
-  constexpr std::string_view scheme = "http://";
-  if (!url.starts_with(scheme)) throw std::runtime_error{"--url: expected http://NAME:PORT/PATH"};
-  std::string_view rest = std::string_view{url}.substr(scheme.size());
+  constexpr std::string_view kScheme = "http://";
+  if (!url.starts_with(kScheme)) throw std::runtime_error{"--url: expected http://NAME:PORT/PATH"};
+  std::string_view rest = std::string_view{url}.substr(kScheme.size());
   const std::size_t slash = std::min(rest.find('/'), rest.size());
   std::string_view authority = rest.substr(0, slash);
   into.path = slash == rest.size() ? "/" : std::string{rest.substr(slash)};

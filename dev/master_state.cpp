@@ -48,7 +48,7 @@ std::array<std::uint8_t, 16> random_uuid(Rng& rng) {
 }
 
 std::string uuid_base64(Rng& rng) {
-  constexpr std::string_view alphabet =
+  constexpr std::string_view kAlphabet =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   const auto octets = random_uuid(rng);
   std::string out;
@@ -57,7 +57,7 @@ std::string uuid_base64(Rng& rng) {
       return j < octets.size() ? octets[j] : 0U;
     };
     const std::uint32_t group = at(i) << 16 | at(i + 1) << 8 | at(i + 2);
-    for (int shift = 18; shift >= 0; shift -= 6) out += alphabet[(group >> shift) & 63];
+    for (int shift = 18; shift >= 0; shift -= 6) out += kAlphabet[(group >> shift) & 63];
   }
   out.resize(22);  // 16 octets: the last group holds one
   return out + "==";
@@ -66,12 +66,12 @@ std::string uuid_base64(Rng& rng) {
 }  // namespace
 
 std::string make_uuid(Rng& rng) {
-  constexpr std::string_view hex = "0123456789abcdef";
+  constexpr std::string_view kHex = "0123456789abcdef";
   std::string out;
   for (const std::uint8_t octet : random_uuid(rng)) {
     if (out.size() == 8 || out.size() == 13 || out.size() == 18 || out.size() == 23) out += '-';
-    out += hex[octet >> 4];
-    out += hex[octet & 15];
+    out += kHex[octet >> 4];
+    out += kHex[octet & 15];
   }
   return out;
 }

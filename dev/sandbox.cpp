@@ -194,6 +194,7 @@ void run_tool(const std::vector<std::string>& argv, const std::string& input, co
     ::dup2(errors.write.get(), 2);
     ::dup2(errors.write.get(), 1);
     std::vector<char*> words;
+    words.reserve(argv.size() + 1);
     for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
     words.push_back(nullptr);
     ::execvp(words[0], words.data());

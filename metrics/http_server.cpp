@@ -44,7 +44,7 @@ constexpr Duration kAcceptPause{100};  // when descriptors ran out: until some a
 // What a client still sends after an error is read for this long: closing with unread octets
 // sends a reset, and that would take the answer away from it.
 constexpr Duration kLingerTime{1000};
-constexpr std::size_t kLingerBytes = 64 * 1024;
+constexpr std::size_t kLingerBytes = std::size_t{64} * 1024;
 
 tcp::endpoint to_asio(const Endpoint& endpoint, bool any_port) {
   const std::uint16_t port = any_port ? std::uint16_t{0} : endpoint.port.number();

@@ -66,7 +66,7 @@ Cluster::Cluster(ClusterOptions options) : options_{options} {
 void Cluster::lead() {
   MUSTER_ASSERT(!leading());
   publisher_ = std::make_unique<Publisher>(publisher_options(options_));
-  adoption_.emplace();
+  adoption_ = Adoption{};
   unconfirmed_ = Unconfirmed{};
   settled_at_.reset();
   drop_at_.reset();

@@ -40,7 +40,7 @@ inline constexpr std::size_t kMaxTasks = 1'000'000;
 inline constexpr std::size_t kMaxOtherRecords = 200'000;  // of each other kind
 
 inline constexpr std::uint8_t kRecordVersion = 1;
-inline constexpr std::size_t kMaxRecordBytes = 256 * 1024;
+inline constexpr std::size_t kMaxRecordBytes = std::size_t{256} * 1024;
 inline constexpr std::size_t kMaxKeyBytes = 1024;      // Mesos ids are at most 255 octets each
 inline constexpr std::size_t kMaxIdBytes = 500;        // two of them and a separator fit a key
 inline constexpr std::size_t kMaxTextBytes = 4096;     // names: free text in Mesos

@@ -13,8 +13,9 @@ namespace muster::dns {
 namespace {
 
 namespace asio = boost::asio;
-constexpr std::size_t kLengthSize = 2;       // RFC 1035 §4.2.2
-constexpr std::size_t kMaxRead = 64 * 1024;  // of one read, where a client sends that much
+constexpr std::size_t kLengthSize = 2;  // RFC 1035 §4.2.2
+constexpr std::size_t kMaxRead =
+    std::size_t{64} * 1024;  // of one read, where a client sends that much
 constexpr Duration kSweep{500};
 constexpr Duration kAcceptPause{100};
 

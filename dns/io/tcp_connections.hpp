@@ -21,10 +21,10 @@ namespace muster::dns {
 class TcpConnections {
  public:
   static constexpr std::size_t kMaxConnections = 1024;
-  static constexpr std::size_t kMaxPerClient = 128;      // of one address
-  static constexpr std::size_t kMaxForwarding = 100;     // of one connection
-  static constexpr std::size_t kMaxOutput = 256 * 1024;  // then answering pauses
-  static constexpr Duration kIdle{10'000};               // without a whole query or progress
+  static constexpr std::size_t kMaxPerClient = 128;                   // of one address
+  static constexpr std::size_t kMaxForwarding = 100;                  // of one connection
+  static constexpr std::size_t kMaxOutput = std::size_t{256} * 1024;  // then answering pauses
+  static constexpr Duration kIdle{10'000};  // without a whole query or progress
   static constexpr std::uint16_t kKeepalive = kIdle / Duration{100};  // in RFC 7828's units
 
   explicit TcpConnections(Worker& worker);

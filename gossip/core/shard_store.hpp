@@ -18,8 +18,8 @@
 namespace muster::gossip {
 
 inline constexpr std::size_t kMaxLogDeltas = 256;
-inline constexpr std::size_t kMaxLogBytes = 256 * 1024;  // of one shard
-inline constexpr std::size_t kMaxEmptyShards = 4096;     // remembered after their last record went
+inline constexpr std::size_t kMaxLogBytes = std::size_t{256} * 1024;  // of one shard
+inline constexpr std::size_t kMaxEmptyShards = 4096;  // remembered after their last record went
 
 /// All shards as this node holds them, and the writing of those it publishes.
 ///

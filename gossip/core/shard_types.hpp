@@ -17,9 +17,10 @@ namespace muster::gossip {
 
 inline constexpr std::size_t kMaxShardId = 512;
 inline constexpr std::size_t kMaxKey = 1024;
-inline constexpr std::size_t kMaxValue = 256 * 1024;
+inline constexpr std::size_t kMaxValue = std::size_t{256} * 1024;
 inline constexpr std::size_t kMaxShards = 20'000;
-inline constexpr std::size_t kMaxShardBytes = 64 * 1024 * 1024;  // keys and values of one shard
+inline constexpr std::size_t kMaxShardBytes =
+    std::size_t{64} * 1024 * 1024;                       // keys and values of one shard
 inline constexpr std::size_t kMaxShardRecords = 32'768;  // replaced in one step of some 10 ms
 inline constexpr std::size_t kMaxDeltaOps = 4096;
 

@@ -17,9 +17,11 @@
 /// is newer, in chunks, each asked for by the transport when the one before is on its way.
 namespace muster::gossip {
 
-inline constexpr std::size_t kChunkBytes = 64 * 1024;  // aimed at; one value may exceed it
+inline constexpr std::size_t kChunkBytes =
+    std::size_t{64} * 1024;  // aimed at; one value may exceed it
 inline constexpr std::size_t kMaxChunk = kChunkBytes + kMaxValue + 4096;
-inline constexpr std::size_t kMaxSyncBytes = 256 * 1024 * 1024;  // one client takes, then hangs up
+inline constexpr std::size_t kMaxSyncBytes =
+    std::size_t{256} * 1024 * 1024;  // one client takes, then hangs up
 inline constexpr std::size_t kMaxSyncShards = kMaxShards;
 
 struct SyncRequest {

@@ -34,14 +34,14 @@ std::optional<NodeUid> NodeUid::parse(std::string_view text) noexcept {
 }
 
 std::string NodeUid::to_string() const {
-  constexpr std::string_view digits = "0123456789abcdef";
+  constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text;
   text.reserve(36);
   unsigned nibble = 0;
   while (text.size() < 36) {
     if (dash_at(text.size())) text.push_back('-');
     const std::uint64_t word = nibble < 16 ? high : low;
-    text.push_back(digits[(word >> (60 - 4 * (nibble % 16))) & 0xF]);
+    text.push_back(kDigits[(word >> (60 - 4 * (nibble % 16))) & 0xF]);
     ++nibble;
   }
   return text;

@@ -12,7 +12,8 @@
 namespace muster::lb::netlink {
 namespace {
 
-constexpr std::size_t kReceiveBuffer = 64 * 1024;  // a dump's datagrams stay below 32 KiB
+constexpr std::size_t kReceiveBuffer =
+    std::size_t{64} * 1024;  // a dump's datagrams stay below 32 KiB
 
 constexpr std::size_t aligned(std::size_t size) {
   return (size + 3) & ~std::size_t{3};

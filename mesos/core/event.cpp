@@ -33,8 +33,8 @@ std::string_view inside(std::string_view json, std::string_view key) {
 }
 
 std::string type_label(std::string_view json) {
-  constexpr std::size_t max = 40;
-  if (json.size() < 3 || json.size() > max + 2 || json.front() != '"') return "other";
+  constexpr std::size_t kMax = 40;
+  if (json.size() < 3 || json.size() > kMax + 2 || json.front() != '"') return "other";
   json = json.substr(1, json.size() - 2);
   const bool is_name = std::all_of(json.begin(), json.end(),
                                    [](char c) { return (c >= 'A' && c <= 'Z') || c == '_'; });

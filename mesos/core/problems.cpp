@@ -33,7 +33,7 @@ void Problems::append(const Problems& others) {
 }
 
 std::string in_quotes(std::string_view text) {
-  constexpr std::string_view hex = "0123456789abcdef";
+  constexpr std::string_view kHex = "0123456789abcdef";
   std::string out{'"'};
   for (const char c : text.substr(0, kMaxQuoted)) {
     const auto octet = static_cast<unsigned char>(c);
@@ -41,8 +41,8 @@ std::string in_quotes(std::string_view text) {
       out += c;
     } else {
       out += "\\x";
-      out += hex[octet >> 4];
-      out += hex[octet & 0xF];
+      out += kHex[octet >> 4];
+      out += kHex[octet & 0xF];
     }
   }
   out += text.size() > kMaxQuoted ? "\"…" : "\"";

@@ -321,17 +321,17 @@ void TaskReader::read_address(std::string_view text, std::string_view network, S
 }
 
 void TaskReader::read_labels(dom::object task, TaskInfo& info) {
-  constexpr std::string_view prefix = "vip_port";
+  constexpr std::string_view kPrefix = "vip_port";
   dom::array labels;
   if (!list(task, "labels", labels)) return;
   each(labels, "task labels", kMaxLabels, [&](dom::object label, std::size_t) {
     const std::string_view raw = text_member(label, "key");
-    if (raw.size() <= prefix.size() || (raw[0] != 'v' && raw[0] != 'V')) return;
+    if (raw.size() <= kPrefix.size() || (raw[0] != 'v' && raw[0] != 'V')) return;
     const std::string key = lower_cased(raw.substr(0, kMaxText));
-    if (!key.starts_with(prefix)) return;
+    if (!key.starts_with(kPrefix)) return;
     std::size_t index = 0;
     const char* const end = key.data() + key.size();
-    const auto parsed = std::from_chars(key.data() + prefix.size(), end, index);
+    const auto parsed = std::from_chars(key.data() + kPrefix.size(), end, index);
     const std::string_view value = text_member(label, "value").substr(0, kMaxVipValue + 1);
     if (parsed.ec == std::errc{} && std::string_view{parsed.ptr, end} == "_policy") {
       if (info.indexed_policies.size() < kMaxPorts) {

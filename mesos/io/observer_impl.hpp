@@ -32,7 +32,7 @@ namespace muster::mesos {
 namespace asio = boost::asio;
 
 inline constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
-inline constexpr std::size_t kReadSize = 64 * 1024;
+inline constexpr std::size_t kReadSize = std::size_t{64} * 1024;
 inline constexpr double kDefaultHeartbeatSeconds = 15;
 
 inline std::string sentence(const MasterUrl& url, std::string_view what) {

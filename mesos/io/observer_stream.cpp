@@ -15,7 +15,7 @@ namespace muster::mesos {
 namespace {
 
 // A record of this size parses in about a tenth of a millisecond; a slice stays far under 20 ms.
-constexpr std::size_t kMaxInlineRecord = 64 * 1024;
+constexpr std::size_t kMaxInlineRecord = std::size_t{64} * 1024;
 constexpr std::size_t kEventsPerSlice = 16;
 constexpr int kMissedHeartbeats = 5;  // as master.proto advises
 constexpr double kMaxHeartbeatSeconds = 300;
