@@ -58,7 +58,7 @@ struct Catalog::Entry {
     auto* const made = new (::operator new(sizeof(Entry) + name.size())) Entry;
     made->hash = hash;
     made->name_size = static_cast<std::uint8_t>(name.size());
-    std::memcpy(made + 1, name.data(), name.size());
+    std::memcpy(static_cast<void*>(made + 1), name.data(), name.size());
     return EntryPtr{made};
   }
   std::string_view name() const noexcept {
