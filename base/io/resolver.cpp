@@ -95,7 +95,6 @@ class Resolver::Impl {
   }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
-  // NOLINTNEXTLINE(bugprone-exception-escape): Asio's cancel and release throw for a bad descriptor
   ~Impl() { close(); }
 
   ErrorCode start(const std::string& host, const std::shared_ptr<Pending>& pending) {

@@ -135,6 +135,10 @@ class Catalog {
   NodePtr render(const Entry&) const;
   std::optional<std::uint8_t> zone_of(std::string_view wire) const noexcept;
   void make_zones();
+  Zone& add_zone(ZoneTable&, std::string_view name) const;
+  void add_own_zones(ZoneTable&) const;
+  void add_special_zones(ZoneTable&) const;
+  void add_aliases(ZoneTable&) const;
   std::string domain_mname() const;
   void add_fixed_records();
 

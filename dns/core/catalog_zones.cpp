@@ -40,33 +40,55 @@ std::string soa_record(const std::string& mname, const std::string& rname, std::
 
 void Catalog::make_zones() {
   auto table = std::make_shared<ZoneTable>();
+  add_own_zones(*table);
+  add_special_zones(*table);
+  add_aliases(*table);
+  if (table->apexes.size() > ZoneTable::kMaxZones) throw std::invalid_argument{"too many aliases"};
+  std::stable_sort(table->apexes.begin(), table->apexes.end(),
+                   [](const Apex& a, const Apex& b) { return a.wire.size() > b.wire.size(); });
+  table_ = std::move(table);
+
+  const std::string dcos = wire_of("dcos.thisdcos.directory");
+  suffixes_ = Suffixes{.mesos = wire_of(options_.domain),
+                       .agentip = join({"agentip"}, dcos),
+                       .containerip = join({"containerip"}, dcos),
+                       .autoip = join({"autoip"}, dcos),
+                       .dcos = dcos,
+                       .l4lb = wire_of("l4lb.thisdcos.directory"),
+                       .zk = wire_of("zk"),
+                       .naming = options_.naming};
+}
+
+Zone& Catalog::add_zone(ZoneTable& table, std::string_view name) const {
+  const bool own = name == options_.domain;
+  Zone& zone = table.zones.emplace_back();
+  zone.label = name;
+  zone.apex = wire_of(name);
+  const std::string mname = own ? domain_mname() : wire_of("ns.spartan");
+  const std::string rname = own && !options_.soa_rname.empty()
+                                ? wire_of(options_.soa_rname)
+                                : join({own ? "root" : "hostmaster"}, mname);
   const std::uint32_t ttl = options_.ttl_seconds;
-  const std::uint32_t negative_ttl = std::min(ttl, options_.soa.minimum);
-  const std::string mesos = wire_of(options_.domain);
-  const auto add = [&](std::string_view name) -> Zone& {
-    const bool own = name == options_.domain;
-    Zone& zone = table->zones.emplace_back();
-    zone.label = name;
-    zone.apex = wire_of(name);
-    const std::string mname = own ? domain_mname() : wire_of("ns.spartan");
-    const std::string rname = own && !options_.soa_rname.empty()
-                                  ? wire_of(options_.soa_rname)
-                                  : join({own ? "root" : "hostmaster"}, mname);
-    zone.soa = soa_record(mname, rname, ttl, options_.soa);
-    zone.negative_soa = soa_record(mname, rname, negative_ttl, options_.soa);
-    table->apexes.push_back({zone.apex, static_cast<std::uint8_t>(table->zones.size() - 1), false});
-    return zone;
-  };
-  add(options_.domain);
+  zone.soa = soa_record(mname, rname, ttl, options_.soa);
+  zone.negative_soa = soa_record(mname, rname, std::min(ttl, options_.soa.minimum), options_.soa);
+  table.apexes.push_back({zone.apex, static_cast<std::uint8_t>(table.zones.size() - 1), false});
+  return zone;
+}
+
+void Catalog::add_own_zones(ZoneTable& table) const {
+  add_zone(table, options_.domain);
   for (const char* const name : {"l4lb.thisdcos.directory", "dcos.thisdcos.directory", "zk"}) {
-    add(name);
+    add_zone(table, name);
   }
   for (const char* const name :
        {"thisdcos.directory", "thisnode.thisdcos.directory", "spartan", "localhost"}) {
-    add(name).fixed = true;
+    add_zone(table, name).fixed = true;
   }
-  // Never to be asked of the world (RFC 6762 §22.1, 7686, 6761, 8375), unless somebody here has
-  // a server for them.
+}
+
+// Never to be asked of the world (RFC 6762 §22.1, 7686, 6761, 8375), unless somebody here has a
+// server for them.
+void Catalog::add_special_zones(ZoneTable& table) const {
   for (const char* const name : {"local", "onion", "invalid", "home.arpa"}) {
     const std::string special = wire_of(name);
     bool whole = false;
@@ -74,23 +96,25 @@ void Catalog::make_zones() {
       const std::string wire = wire_of(suffix);
       whole = whole || wire == special;
       if (wire != special && Name::parse(suffix)->is_within(*Name::parse(name))) {
-        table->apexes.push_back({wire, Apex::kForward, false});
+        table.apexes.push_back({wire, Apex::kForward, false});
       }
     }
-    if (!whole) add(name).fixed = true;
+    if (!whole) add_zone(table, name).fixed = true;
   }
-  add("in-addr.arpa").partial = true;
-  add("ip6.arpa").partial = true;
+  add_zone(table, "in-addr.arpa").partial = true;
+  add_zone(table, "ip6.arpa").partial = true;
+}
 
+void Catalog::add_aliases(ZoneTable& table) const {
   const auto alias = [&](std::string_view from, std::string_view to) {
     const std::string wire = wire_of(to);
-    const auto zone = std::find_if(table->zones.begin(), table->zones.end(),
+    const auto zone = std::find_if(table.zones.begin(), table.zones.end(),
                                    [&](const Zone& at) { return at.apex == wire; });
-    if (zone == table->zones.end()) {
+    if (zone == table.zones.end()) {
       throw std::invalid_argument{"alias for \"" + std::string{to} + "\", which is no zone"};
     }
-    table->apexes.push_back(
-        {wire_of(from), static_cast<std::uint8_t>(zone - table->zones.begin()), true});
+    table.apexes.push_back(
+        {wire_of(from), static_cast<std::uint8_t>(zone - table.zones.begin()), true});
   };
   alias("mesos.thisdcos.directory", options_.domain);
   alias("dclb.thisdcos.directory", "l4lb.thisdcos.directory");
@@ -109,21 +133,6 @@ void Catalog::make_zones() {
     }
     alias("mesos." + under, options_.domain);
   }
-  if (table->apexes.size() > ZoneTable::kMaxZones) throw std::invalid_argument{"too many aliases"};
-
-  std::stable_sort(table->apexes.begin(), table->apexes.end(),
-                   [](const Apex& a, const Apex& b) { return a.wire.size() > b.wire.size(); });
-  table_ = std::move(table);
-
-  const std::string dcos = wire_of("dcos.thisdcos.directory");
-  suffixes_ = Suffixes{.mesos = mesos,
-                       .agentip = join({"agentip"}, dcos),
-                       .containerip = join({"containerip"}, dcos),
-                       .autoip = join({"autoip"}, dcos),
-                       .dcos = dcos,
-                       .l4lb = wire_of("l4lb.thisdcos.directory"),
-                       .zk = wire_of("zk"),
-                       .naming = options_.naming};
 }
 
 std::string Catalog::domain_mname() const {

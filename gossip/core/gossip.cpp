@@ -163,7 +163,7 @@ void Gossip::finish(TimePoint now, Effects& fx) {
     link_.send(outgoing.to, outgoing.payload, now, fx.datagrams);
   }
   out_.messages.clear();
-  for (HostProbe& probe : out_.host_probes) fx.host_probes.push_back(std::move(probe));
+  fx.host_probes.insert(fx.host_probes.end(), out_.host_probes.begin(), out_.host_probes.end());
   out_.host_probes.clear();
   link_.on_timer(now, fx.datagrams);
   auto changes = shards_.take_changes();

@@ -52,9 +52,9 @@ std::uint64_t expand(std::uint64_t highest, std::uint16_t low) {
 }  // namespace
 
 std::string_view to_string(Drop drop) noexcept {
-  constexpr std::array<std::string_view, kDropKinds> names{
+  constexpr std::array<std::string_view, kDropKinds> kNames{
       "malformed", "wrong_key", "wrong_cluster", "wrong_version", "replayed", "stranger", "full"};
-  return names[static_cast<std::size_t>(drop)];
+  return kNames[static_cast<std::size_t>(drop)];
 }
 
 Link::Link(Options options, Sealer& sealer)
