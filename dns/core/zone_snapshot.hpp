@@ -116,7 +116,7 @@ class ZoneSnapshot {
  public:
   struct Update {
     std::string_view name;  // wire form
-    NodePtr node;      // null: the name goes
+    NodePtr node;           // null: the name goes
   };
 
   ZoneSnapshot(std::shared_ptr<const ZoneTable> table, std::uint64_t hash_seed,
