@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <fstream>
 #include <iomanip>
 #include <random>
@@ -22,8 +23,7 @@ std::string daemon_config(unsigned node, std::size_t nodes, const std::string& e
          master_address() + ":" + std::to_string(kMasterPort) +
          "\"]\n"
          "[dns]\nlisten = [\"127.0.0.1:53\", \"" +
-         address +
-         ":53\"]\nupstreams = []\nhttp_listen = \"" + address +
+         address + ":53\"]\nupstreams = []\nhttp_listen = \"" + address +
          ":8123\"\n"
          "[metrics]\nlisten = \"127.0.0.1:61421\"\n"
          "[gossip]\nkey_file = \"/run/muster-dev/gossip.key\"\n" +
@@ -40,7 +40,10 @@ void Daemons::start_all() {
   for (const Node& node : context_.nodes) {
     std::ofstream{node.root + "/muster-dev/muster.toml"}
         << daemon_config(node.number, context_.nodes.size(), context_.extra_config);
-    std::ofstream{node.root + "/muster-dev/gossip.key"} << key.str() << '\n';
+    const std::string key_file = node.root + "/muster-dev/gossip.key";
+    std::ofstream{key_file} << key.str() << '\n';
+    using std::filesystem::perms;
+    std::filesystem::permissions(key_file, perms::owner_read | perms::owner_write);
     start(node.number);
   }
 }

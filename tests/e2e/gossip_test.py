@@ -168,7 +168,7 @@ def rotation():
 def stranger(node, witness):
     """The daemon of `node` stops; one with another key takes its place."""
     dev("kill-agent", node)
-    script = ("sed s,/run/muster-dev/gossip.key,/run/other.key, /run/muster-dev/muster.toml >/run/other.toml; "
+    script = ("umask 077; sed s,/run/muster-dev/gossip.key,/run/other.key, /run/muster-dev/muster.toml >/run/other.toml; "
               "head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' >/run/other.key; "
               # Its sockets are free only once the killed one is gone.
               f"exec timeout 60 sh -c 'until {MUSTER} agent --config /run/other.toml; do sleep 0.2; done'")

@@ -116,11 +116,11 @@ def secrets():
             check(f"secrets: the master is asked with {what}", seen, said[-1500:])
             found = [line for line in said.splitlines() if "s3cr3t" in line or KEY[:12] in line or "bWU6czNjcjN0" in line]
             check(f"secrets: none is printed, with {what}", len(said) > 500 and not found, found[:3])
-        for name in ("password", "token"):  # what is wrong with a file is said without what is in it
+        # What is wrong with a file is said without what is in it.
+        for name, used in {"password": f'username = "me"\npassword_file = "{folder}/password"', "token": f'token_file = "{folder}/token"', "key": ""}.items():
             (folder / name).chmod(0o644)
             path = folder / "muster.toml"
-            user = 'username = "me"' if name == "password" else ""
-            path.write_text(f'[mesos]\nmasters = ["http://{at}"]\n{user}\n{name}_file = "{folder}/{name}"\n[gossip]\nlisten = "127.0.0.1:61420"\nkey_file = "{folder}/key"\n[state]\ndirectory = ""\n')
+            path.write_text(f'[mesos]\nmasters = ["http://{at}"]\n{used}\n[gossip]\nlisten = "127.0.0.1:61420"\nkey_file = "{folder}/key"\n[state]\ndirectory = ""\n')
             done = run(MUSTER, "agent", "--config", str(path), timeout=30)
             check(f"secrets: a {name} that others can read is refused, and not shown", done.returncode == 2 and "chmod 640" in done.stderr and "s3cr3t" not in done.stderr and KEY not in done.stderr, f"{done.returncode} {done.stderr}")
             (folder / name).chmod(0o600)
