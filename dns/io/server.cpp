@@ -30,6 +30,7 @@ namespace {
 // A large change is built in steps, so that what is done shows and stop() need not wait long.
 // Publishing what a step touched costs about as much again.
 constexpr std::chrono::milliseconds kStagePerStep{50};
+constexpr std::chrono::milliseconds kStageUnasked{500};  // before anybody can ask: after a restart
 constexpr std::size_t kChangesPerLook = 16;  // between two looks at the clock
 // Deltas that wait for a large one; what comes above joins the last of them.
 constexpr std::size_t kMaxQueued = 256;
@@ -238,6 +239,7 @@ class Server::Impl {
 
  private:
   void run_workers() {
+    serving_ = true;
     for (const auto& worker : workers_) worker->run();
   }
 
@@ -339,11 +341,11 @@ class Server::Impl {
     });
   }
 
-  // On the builder: stages of the job for kStagePerStep and publishes. Returns what is left.
+  // On the builder: stages of the job for some time and publishes. Returns what is left.
   std::size_t step() {
-    const TimePoint start = Clock::now();
+    const TimePoint end = Clock::now() + (serving_ ? kStagePerStep : kStageUnasked);
     std::size_t done = job_size_ - left_;
-    while (done < job_size_ && Clock::now() - start < kStagePerStep) {
+    while (done < job_size_ && Clock::now() < end) {
       catalog_.stage(job_, done, kChangesPerLook);
       done = std::min(job_size_, done + kChangesPerLook);
     }
@@ -428,6 +430,7 @@ class Server::Impl {
   std::deque<ClusterDelta> queue_;
   bool building_ = false;
   bool serve_after_build_ = false;
+  bool serving_ = false;  // written while nothing is built
   ClusterDelta job_;  // the builder's
   std::size_t job_size_ = 0;
   std::size_t left_ = 0;  // of the job's changes
