@@ -93,9 +93,9 @@ void compare_slots(const Vip& vip, const FoundSlots& wanted, const FoundSlots& f
 
 template <class Value>
 const Value& at_or_empty(const std::map<Vip, Value>& map, const Vip& vip) {
-  static const Value kNone{};
+  static const Value none{};
   const auto found = map.find(vip);
-  return found == map.end() ? kNone : found->second;
+  return found == map.end() ? none : found->second;
 }
 
 }  // namespace
