@@ -109,7 +109,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   void failed(const std::string& kind);
   void read_later();
   void flush();
-  void flushed(const Flushed& result);
+  void flushed(const Flushed& result, const Stale& stale);
   void publish_routes();
   void retire_others();
   void start_read(bool exclusive);
@@ -365,23 +365,26 @@ void Balancer::Impl::flush() {
     if (!stale->udp.empty()) flushed.udp = driver_->flush_udp(stale->udp);
     if (!stale->clients.empty()) flushed.clients = driver_->forget_clients(stale->clients);
     asio::post(control, [weak, flushed, stale] {
-      if (const auto self = weak.lock()) self->flushed(flushed);
+      if (const auto self = weak.lock()) self->flushed(flushed, *stale);
     });
   });
 }
 
-void Balancer::Impl::flushed(const Flushed& result) {
+/// What could not be forgotten is tried again with the next change, or when the kernel is compared.
+void Balancer::Impl::flushed(const Flushed& result, const Stale& stale) {
   flushing_ = false;
-  for (const auto& [count, counter] :
-       {std::pair{&result.udp, &metrics_.flushed}, std::pair{&result.clients, &metrics_.clients}}) {
-    if (*count) {
-      counter->Increment(static_cast<double>(**count));
-    } else {
-      metrics_.error("conntrack");
-      log_.warn("lb: stale flows could not be forgotten: " + count->error().message());
-    }
-  }
-  flush();
+  bool all = true;
+  const auto count = [&](const Result<std::size_t>& done, prometheus::Counter& counter,
+                         const UdpKeep& tried, UdpKeep& pending) {
+    if (done) return counter.Increment(static_cast<double>(*done));
+    all = false;
+    pending.insert(tried.begin(), tried.end());  // what is newer stays
+    metrics_.error("conntrack");
+    log_.warn("lb: stale flows could not be forgotten: " + done.error().message());
+  };
+  count(result.udp, metrics_.flushed, stale.udp, pending_.udp);
+  count(result.clients, metrics_.clients, stale.clients, pending_.clients);
+  if (all) flush();
 }
 
 void Balancer::Impl::start_read(bool exclusive) {

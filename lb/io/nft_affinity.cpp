@@ -17,6 +17,10 @@ namespace {
 /// Elements in one transaction. One that has just run out of time spoils it, and each is then
 /// tried by itself.
 constexpr std::size_t kTogether = 200;
+/// A dump may lack elements while the kernel rehashes or anybody writes. That nothing stale is left
+/// is believed when so many dumps in a row say so; after kMaxDumps it is time to go.
+constexpr int kAgreeing = 2;
+constexpr int kMaxDumps = 8;
 
 struct Where {
   std::string_view table;
@@ -70,29 +74,42 @@ Result<void> remove_all(netlink::Socket& socket, const Where& where, std::span<c
   return {};
 }
 
+Result<std::size_t> forget_in(netlink::Socket& socket, const Where& where, Protocol protocol,
+                              const UdpKeep& keep) {
+  std::size_t count = 0;
+  int clean = 0;
+  for (int dump = 0; dump < kMaxDumps && clean < kAgreeing; ++dump) {
+    std::vector<Fields> keys;
+    const auto read = dump_set(socket, where.family, where.table, where.set,
+                               [&](const netlink::Message& message) {
+                                 each_element(message, [&](netlink::Bytes element) {
+                                   if (auto key = stale(element, where.family, protocol, keep))
+                                     keys.push_back(*key);
+                                 });
+                               });
+    if (!read) return read.error();
+    if (const auto done = remove_all(socket, where, keys); !done) return done.error();
+    count += keys.size();
+    clean = keys.empty() ? clean + 1 : 0;
+  }
+  return count;
+}
+
 }  // namespace
 
 Result<std::size_t> forget_clients(netlink::Socket& socket, std::string_view table,
                                    const UdpKeep& keep) {
   std::size_t count = 0;
-  for (const Family family : {Family::v4}) {  // IPv6 clients are hashed, not remembered
-    for (const Protocol protocol : {Protocol::tcp, Protocol::udp}) {
-      const bool concerned = std::any_of(keep.begin(), keep.end(), [&](const auto& entry) {
-        return entry.first.protocol == protocol && entry.first.endpoint.address.family() == family;
-      });
-      if (!concerned) continue;
-      const Where where{table, family, affinity_name(protocol)};
-      std::vector<Fields> keys;
-      const auto read =
-          dump_set(socket, family, table, where.set, [&](const netlink::Message& message) {
-            each_element(message, [&](netlink::Bytes element) {
-              if (auto key = stale(element, family, protocol, keep)) keys.push_back(*key);
-            });
-          });
-      if (!read) return read.error();
-      if (const auto done = remove_all(socket, where, keys); !done) return done.error();
-      count += keys.size();
-    }
+  constexpr Family kFamily = Family::v4;  // IPv6 clients are hashed, not remembered
+  for (const Protocol protocol : {Protocol::tcp, Protocol::udp}) {
+    const bool concerned = std::any_of(keep.begin(), keep.end(), [&](const auto& entry) {
+      return entry.first.protocol == protocol && entry.first.endpoint.address.family() == kFamily;
+    });
+    if (!concerned) continue;
+    const auto forgotten =
+        forget_in(socket, {table, kFamily, affinity_name(protocol)}, protocol, keep);
+    if (!forgotten) return forgotten.error();
+    count += *forgotten;
   }
   return count;
 }

@@ -110,7 +110,8 @@ struct Where {
 template <class Write>
 void write_messages(netlink::Writer& out, netlink::Socket& socket, const Where& where, bool removal,
                     std::size_t count, Write write) {
-  for (std::size_t i = 0; i < count;) {
+  std::size_t i = 0;
+  while (i < count) {
     begin(out, removal ? NFT_MSG_DELSETELEM : NFT_MSG_NEWSETELEM,
           removal ? std::uint16_t{0} : std::uint16_t{NLM_F_CREATE | NLM_F_EXCL},
           socket.next_sequence(), nf_family(where.family));

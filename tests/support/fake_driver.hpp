@@ -28,6 +28,7 @@ class FakeKernel {
   lb::RouteSources routes;
   std::size_t routes_changed = 0;
   std::vector<lb::UdpKeep> flushes;
+  int flushes_to_refuse = 0;
   std::size_t writes = 0;  // transactions that were carried out
   std::size_t calls = 0;   // everything that can fail
   std::size_t reads = 0;
@@ -103,6 +104,10 @@ class FakeDriver final : public lb::Driver {
 
   Result<std::size_t> flush_udp(const lb::UdpKeep& keep) override {
     const std::scoped_lock lock{kernel_.mutex};
+    if (kernel_.flushes_to_refuse > 0) {
+      --kernel_.flushes_to_refuse;
+      return error(EBUSY);
+    }
     kernel_.flushes.push_back(keep);
     return std::size_t{0};
   }

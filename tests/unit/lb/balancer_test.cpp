@@ -211,6 +211,25 @@ TEST_CASE("udp VIPs that change have their stale flows forgotten") {
   CHECK(kernel.flushes[1] == UdpKeep{{udp("10.1.0.1:53"), {}}});
 }
 
+TEST_CASE("flows that could not be forgotten are tried again with the next change") {
+  FakeKernel kernel;
+  kernel.flushes_to_refuse = 1;
+  Fixture fixture{kernel};
+  const Task one = task("1", {literal("10.1.0.1", 53, Protocol::udp)}, {"192.168.0.1:53"});
+  const auto flushed = [&] {
+    const std::scoped_lock lock{kernel.mutex};
+    return kernel.flushes.size();
+  };
+  fixture.balancer.apply(delta_of({added(one)}));
+  CHECK(fixture.until([&] { return fixture.metric("muster_lb_errors_total") > 0; }));
+  CHECK(flushed() == 0);
+  const Task two = task("2", {literal("10.1.0.2", 53, Protocol::udp)}, {"192.168.0.1:53"});
+  fixture.balancer.apply(delta_of({added(two)}));
+  CHECK(fixture.until([&] { return flushed() == 1; }));
+  CHECK(kernel.flushes[0].contains(udp("10.1.0.1:53")));
+  CHECK(kernel.flushes[0].contains(udp("10.1.0.2:53")));
+}
+
 TEST_CASE("what slots count is summed for each backend, whatever happens to the slots") {
   ConnectionCounter counter;
   const Vip vip = tcp("10.1.0.1:80");
