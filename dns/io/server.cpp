@@ -31,7 +31,7 @@ namespace {
 // Publishing what a step touched costs about as much again.
 constexpr std::chrono::milliseconds kStagePerStep{50};
 constexpr std::chrono::milliseconds kStageUnasked{500};  // before anybody can ask: after a restart
-constexpr std::size_t kChangesPerLook = 16;  // between two looks at the clock
+constexpr std::size_t kChangesPerLook = 16;              // between two looks at the clock
 // Deltas that wait for a large one; what comes above joins the last of them.
 constexpr std::size_t kMaxQueued = 256;
 
@@ -431,7 +431,7 @@ class Server::Impl {
   bool building_ = false;
   bool serve_after_build_ = false;
   bool serving_ = false;  // written while nothing is built
-  ClusterDelta job_;  // the builder's
+  ClusterDelta job_;      // the builder's
   std::size_t job_size_ = 0;
   std::size_t left_ = 0;  // of the job's changes
   std::string last_error_;
