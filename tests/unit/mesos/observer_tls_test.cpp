@@ -7,11 +7,13 @@
 #include "cluster_text.hpp"
 #include "observer_fixture.hpp"
 #include "scripted_zookeeper.hpp"
-#include "test_certificates.hpp"
+#include "tests/support/test_certificates.hpp"
 
 using namespace muster;
 using namespace muster::mesos;
 using namespace muster::mesos::testing;
+using muster::testing::TestCertificate;
+using muster::testing::TestFolder;
 namespace ssl = boost::asio::ssl;
 
 namespace {

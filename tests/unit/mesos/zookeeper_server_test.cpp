@@ -12,13 +12,14 @@
 #include "cluster_text.hpp"
 #include "observer_fixture.hpp"
 #include "scripted_zookeeper.hpp"
-#include "test_certificates.hpp"
+#include "tests/support/test_certificates.hpp"
 
 // Against Debian's own `zookeeper`: what the scripted one in zk_detector_test.cpp cannot vouch for.
 
 using namespace muster;
 using namespace muster::mesos;
 using namespace muster::mesos::testing;
+using muster::testing::TestFolder;
 
 namespace {
 

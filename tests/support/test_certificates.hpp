@@ -9,7 +9,7 @@
 #include <openssl/x509v3.h>
 #include <string>
 
-namespace muster::mesos::testing {
+namespace muster::testing {
 
 struct FreeOpenSsl {
   void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
@@ -101,4 +101,4 @@ class TestFolder {
   std::filesystem::path path_;
 };
 
-}  // namespace muster::mesos::testing
+}  // namespace muster::testing
