@@ -1,7 +1,8 @@
 // A DNS server of ours with a cluster of its own making, for bench/run dns: dns::Server as `muster
 // agent` makes it, with its shipped defaults, and nothing else of the daemon. One worker.
 //
-//   dns_bench_server ADDRESS:PORT APPS [--cpu N] [--no-cache] [--upstream ADDRESS:PORT]
+//   dns_bench_server ADDRESS:PORT APPS [--cpu N] [--no-cache] [--upstream UPSTREAM]
+//                    [--upstream-ca FILE]
 //
 // APPS applications of four tasks each: appN.marathon.mesos has four addresses, and
 // _appN._tcp.marathon.mesos four SRV records with targets of their own. Prints "ready" with its
@@ -46,7 +47,8 @@ struct Arguments {
   int apps = 0;
   int cpu = -1;
   bool cache = true;
-  std::vector<Endpoint> upstreams;
+  std::vector<Upstream> upstreams;
+  std::string upstream_ca_file{};
 };
 
 [[noreturn]] void usage() {
@@ -68,9 +70,11 @@ Arguments parse(int argc, char** argv) {
     } else if (key == "--cpu" && i + 1 < argc) {
       out.cpu = std::atoi(argv[++i]);
     } else if (key == "--upstream" && i + 1 < argc) {
-      const auto upstream = Endpoint::parse(argv[++i]);
+      const auto upstream = Upstream::parse(argv[++i]);
       if (!upstream) usage();
       out.upstreams.push_back(*upstream);
+    } else if (key == "--upstream-ca" && i + 1 < argc) {
+      out.upstream_ca_file = argv[++i];
     } else {
       usage();
     }
@@ -167,6 +171,7 @@ int main(int argc, char** argv) {
   ServerOptions options;
   options.listen = {arguments.listen};
   options.upstreams = arguments.upstreams;
+  options.upstream_ca_file = arguments.upstream_ca_file;
   options.transfer_to = {*Prefix::parse("127.0.0.0/8")};  // the peers serve the same zone
   if (!arguments.cache) options.cache_octets = 0;
   Server server{control.get_executor(), control.get_executor(), options, registry};

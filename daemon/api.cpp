@@ -285,13 +285,13 @@ dns::MesosDnsSettings mesos_dns_settings(const ApiSources& from) {
   const Config::Dns& dns = from.config.dns;
   dns::MesosDnsSettings out;
   out.masters = from.config.mesos.masters;
-  for (const Endpoint& upstream : dns.upstreams.value_or(std::vector<Endpoint>{})) {
+  for (const dns::Upstream& upstream : dns.upstreams.value_or(std::vector<dns::Upstream>{})) {
     out.resolvers.push_back(to_string(upstream));
   }
   for (const auto& [zone, upstreams] : dns.zones) {
     out.zone_resolvers[zone] = std::vector<std::string>(upstreams.size());
     std::transform(upstreams.begin(), upstreams.end(), out.zone_resolvers[zone].begin(),
-                   [](const Endpoint& upstream) { return to_string(upstream); });
+                   [](const dns::Upstream& upstream) { return to_string(upstream); });
   }
   out.ip_sources = dns.ip_sources;
   out.domain = dns.domain;

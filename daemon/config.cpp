@@ -319,6 +319,7 @@ ConfigChange take_live_options(Config& config, const Config& next) {
   config.log.level = next.log.level;
   config.dns.upstreams = next.dns.upstreams;
   config.dns.zones = next.dns.zones;
+  config.dns.upstream_ca_file = next.dns.upstream_ca_file;
   config.dns.parallel = next.dns.parallel;
   config.dns.cache_megabytes = next.dns.cache_megabytes;
   config.dns.recursion_from = next.dns.recursion_from;

@@ -10,6 +10,7 @@
 
 #include "base/endpoint.hpp"
 #include "base/time.hpp"
+#include "dns/core/upstream.hpp"
 
 namespace muster::daemon {
 
@@ -49,8 +50,9 @@ struct Config {
     unsigned workers = 1;
     std::string domain = "mesos";
     std::uint32_t ttl_seconds = 5;
-    std::optional<std::vector<Endpoint>> upstreams;  // none: the system's
-    std::map<std::string, std::vector<Endpoint>> zones;
+    std::optional<std::vector<muster::dns::Upstream>> upstreams;  // none: the system's
+    std::map<std::string, std::vector<muster::dns::Upstream>> zones;
+    std::filesystem::path upstream_ca_file;
     // Text where dns/ has the type: checked here, made there.
     bool rfc952 = false;
     std::uint16_t srv_weight = 1;

@@ -100,12 +100,24 @@ void read_access(Section& dns, Config::Dns& out) {
 }
 
 void read_forwarding(Section& dns, Config::Dns& out) {
-  constexpr std::string_view kExpected =
-      "an address like \"8.8.8.8\" or \"8.8.8.8:53\", or a list of them";
-  std::vector<Endpoint> upstreams;
-  endpoints(dns, "upstreams", kExpected,
-            {"where all other names are asked; `[]` forwards nothing", "`/etc/resolv.conf`", true},
-            upstreams);
+  const auto read = [](Section& section, std::string_view key, Help help,
+                       std::vector<dns::Upstream>& to) {
+    section.each_text(key,
+                      "an address like \"8.8.8.8\", \"8.8.8.8:53\" or, over TLS, "
+                      "\"tls://9.9.9.9#dns.quad9.net\", or a list of them",
+                      help, [&](const std::string& text) {
+                        const auto upstream = dns::Upstream::parse(text);
+                        if (upstream) to.push_back(*upstream);
+                        return upstream.has_value();
+                      });
+  };
+  std::vector<dns::Upstream> upstreams;
+  read(dns, "upstreams",
+       {"where all other names are asked; `[]` forwards nothing. `tls://ADDRESS:PORT#NAME` is "
+        "asked over TLS only, port 853 if none is given, with a certificate for the name, or for "
+        "the address if none is given",
+        "`/etc/resolv.conf`", true},
+       upstreams);
   if (dns.has("upstreams")) out.upstreams = std::move(upstreams);
   dns.map("zones",
           {"upstreams for single zones: `\"corp.example\" = [\"10.9.9.9\"]`; the longest match is "
@@ -113,8 +125,11 @@ void read_forwarding(Section& dns, Config::Dns& out) {
            "none", true},
           [&](Section& zones, const std::string& zone) {
             if (!is_zone_name(zone)) zones.fail(zone, "a domain name as the key");
-            endpoints(zones, zone, kExpected, {}, out.zones[zone]);
+            read(zones, zone, {}, out.zones[zone]);
           });
+  dns.path("upstream_ca_file", out.upstream_ca_file,
+           {"PEM, whose certificates are believed of upstreams with `tls://`; read again by SIGHUP",
+            "the system's", true});
   std::string forward = out.parallel ? "parallel" : "hedged";
   dns.choice("forward", {"hedged", "parallel"}, forward,
              {"the best upstream, and a second one when it is slow; or two at once", {}, true});

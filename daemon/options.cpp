@@ -127,9 +127,14 @@ dns::ServerOptions dns_options(const Config& config) {
   options.workers = config.dns.workers;
   options.domain = config.dns.domain;
   options.ttl_seconds = config.dns.ttl_seconds;
-  options.upstreams =
-      config.dns.upstreams ? *config.dns.upstreams : dns::system_upstreams(config.dns.listen);
+  if (config.dns.upstreams) {
+    options.upstreams = *config.dns.upstreams;
+  } else {
+    const std::vector<Endpoint> system = dns::system_upstreams(config.dns.listen);
+    options.upstreams.assign(system.begin(), system.end());
+  }
   options.zone_upstreams = config.dns.zones;
+  options.upstream_ca_file = config.dns.upstream_ca_file.string();
   options.node_address = config.node.v4 ? config.node.v4 : config.node.v6;
   add_dns_names(config.dns, options);
   add_dns_limits(config.dns, options);

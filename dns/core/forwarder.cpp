@@ -4,7 +4,9 @@
 #include <array>
 #include <functional>
 
+#include "base/assert.hpp"
 #include "dns/core/answer.hpp"
+#include "dns/core/padding.hpp"
 #include "dns/core/reply.hpp"
 
 namespace muster::dns {
@@ -51,13 +53,15 @@ std::size_t udp_limit(const Query& query) {
 
 Forwarder::Forwarder(ForwarderOptions options)
     : options_{std::move(options)}, cache_{options_.cache_octets} {
-  const auto group = [this](const std::vector<Endpoint>& wanted) {
+  const auto group = [this](const std::vector<Upstream>& wanted) {
     std::vector<std::size_t> out;
-    for (const Endpoint& endpoint : wanted) {
-      const auto known = std::find(endpoints_.begin(), endpoints_.end(), endpoint);
-      if (known == endpoints_.end() && endpoints_.size() >= kMaxUpstreams) continue;
-      out.push_back(static_cast<std::size_t>(known - endpoints_.begin()));
-      if (known == endpoints_.end()) endpoints_.push_back(endpoint);
+    for (const Upstream& upstream : wanted) {
+      const auto known = std::find(upstreams_.begin(), upstreams_.end(), upstream);
+      if (known == upstreams_.end() && upstreams_.size() >= kMaxUpstreams) continue;
+      const auto index = static_cast<std::size_t>(known - upstreams_.begin());
+      if (upstream.tls && std::find(out.begin(), out.end(), index) != out.end()) continue;
+      out.push_back(index);
+      if (known == upstreams_.end()) upstreams_.push_back(upstream);
     }
     return out;
   };
@@ -65,7 +69,7 @@ Forwarder::Forwarder(ForwarderOptions options)
   for (const auto& [zone, upstreams] : options_.zone_upstreams) {
     zone_groups_.emplace(zone, group(upstreams));
   }
-  health_.resize(endpoints_.size());
+  health_.resize(upstreams_.size());
 }
 
 // The longest suffix with upstreams of its own, from the whole name down to the root.
@@ -178,15 +182,32 @@ void Forwarder::start(TimePoint now, std::span<const std::byte> message, const Q
   while (exchange.attempts < at_once) attempt(now, id, exchange, actions);
 }
 
-void Forwarder::attempt(TimePoint now, ExchangeId id, Exchange& exchange, Actions& actions) {
-  const std::size_t place = exchange.attempts % exchange.order.size();
+// Asks the next in turn; false if there is none.
+bool Forwarder::attempt(TimePoint now, ExchangeId id, Exchange& exchange, Actions& actions) {
+  const auto upstreams = static_cast<unsigned>(exchange.order.size());
+  const unsigned most = std::max(upstreams, max_attempts(exchange));
+  for (; exchange.attempts < most; ++exchange.attempts) {
+    const std::size_t place = exchange.attempts % upstreams;
+    // A stream loses nothing: a second copy of what is under way there would bring nothing.
+    if (exchange.attempts >= upstreams && upstreams_[exchange.order[place]].tls) continue;
+    send_to(now, id, exchange, place, actions);
+    return true;
+  }
+  set_wake(id, exchange, exchange.deadline);
+  return false;
+}
+
+void Forwarder::send_to(TimePoint now, ExchangeId id, Exchange& exchange, std::size_t place,
+                        Actions& actions) {
   const std::size_t upstream = exchange.order[place];
   const unsigned round = exchange.attempts / static_cast<unsigned>(exchange.order.size());
   ++exchange.attempts;
   ++exchange.outstanding;
   ++stats_.sent;
   exchange.sent_at[place] = now;
-  actions.sends.push_back({id, upstream, Transport::udp, exchange.query});
+  const bool tls = upstreams_[upstream].tls;
+  actions.sends.push_back({id, upstream, tls ? Transport::tls : Transport::udp, exchange.query});
+  if (tls) pad_query(actions.sends.back().query);
   const Duration usual = health_[upstream].rtt + health_[upstream].rtt / 2;
   const Duration patience = std::clamp(usual, kMinHedge, kMaxHedge) * (1U << std::min(round, 3U));
   const bool last = exchange.attempts >= max_attempts(exchange);
@@ -205,21 +226,17 @@ bool Forwarder::on_reply(TimePoint now, ExchangeId id, std::size_t upstream, Tra
   const auto shape = walk_reply(reply);
   if (!ours || !shape) {
     ++stats_.mismatched;
-    // Over TCP the right server sent it: waiting for a better one is no use.
-    if (transport == Transport::tcp) on_error(now, id, upstream, transport, actions);
-    return transport == Transport::tcp;
+    // Over TCP, and to our question over TLS, the right server sent it: waiting for a better one
+    // is no use.
+    const bool last = transport == Transport::tcp || (transport == Transport::tls && ours);
+    if (last) on_error(now, id, upstream, transport, actions);
+    return last;
   }
-  const auto place = std::find(exchange.order.begin(), exchange.order.end(), upstream);
-  if (place != exchange.order.end() && transport == Transport::udp) {
-    const TimePoint sent =
-        exchange.sent_at[static_cast<std::size_t>(place - exchange.order.begin())];
-    const auto took = std::chrono::duration_cast<Duration>(now - sent);
-    Health& health = health_[upstream];
-    health.rtt = (health.rtt * 7 + took) / 8;
-    health.failures = 0;
-    health.down_until = {};
-  }
+  if (transport != Transport::tcp) note_reply(now, exchange, upstream);
   if (exchange.outstanding > 0) --exchange.outstanding;
+  std::optional<Bytes> bare;
+  if (transport == Transport::tls) bare = without_padding(reply, *shape);
+  if (bare) reply = *bare;
 
   if (shape->truncated && transport == Transport::udp) {
     if (exchange.over_tcp) return true;
@@ -239,6 +256,17 @@ bool Forwarder::on_reply(TimePoint now, ExchangeId id, std::size_t upstream, Tra
   }
   finish(now, at, reply, actions);
   return true;
+}
+
+void Forwarder::note_reply(TimePoint now, const Exchange& exchange, std::size_t upstream) {
+  const auto place = std::find(exchange.order.begin(), exchange.order.end(), upstream);
+  if (place == exchange.order.end()) return;
+  const TimePoint sent = exchange.sent_at[static_cast<std::size_t>(place - exchange.order.begin())];
+  const auto took = std::chrono::duration_cast<Duration>(now - sent);
+  Health& health = health_[upstream];
+  health.rtt = (health.rtt * 7 + took) / 8;
+  health.failures = 0;
+  health.down_until = {};
 }
 
 void Forwarder::on_error(TimePoint now, ExchangeId id, std::size_t upstream, Transport transport,
@@ -261,14 +289,47 @@ void Forwarder::next_or_fail(TimePoint now, Exchanges::iterator at, Actions& act
   Exchange& exchange = at->second;
   if (exchange.over_tcp) return;
   // After a refusal the same server is not asked twice.
-  const auto once = static_cast<unsigned>(exchange.order.size());
-  if (exchange.attempts < once) return attempt(now, at->first, exchange, actions);
+  if (exchange.attempts < exchange.order.size()) {
+    attempt(now, at->first, exchange, actions);
+    return;
+  }
   if (exchange.outstanding > 0) return;
   if (!exchange.refusal.empty()) {
     const Bytes refusal = std::move(exchange.refusal);
     return finish(now, at, refusal, actions);
   }
   fail(now, at, ede::kNetworkError, actions);
+}
+
+void Forwarder::on_connection_lost(TimePoint now, std::size_t upstream, bool was_open,
+                                   std::span<const ExchangeId> exchanges, Actions& actions) {
+  note_failure(now, upstream);
+  for (const ExchangeId id : exchanges) {
+    const auto at = exchanges_.find(id);
+    if (at == exchanges_.end()) continue;
+    if (at->second.outstanding > 0) --at->second.outstanding;
+    if (was_open) {
+      ask_anew(now, at, upstream, actions);
+    } else {
+      next_or_fail(now, at, actions);
+    }
+  }
+}
+
+void Forwarder::ask_anew(TimePoint now, Exchanges::iterator at, std::size_t upstream,
+                         Actions& actions) {
+  Exchange& exchange = at->second;
+  const bool elsewhere = exchange.attempts < exchange.order.size();
+  if (exchange.over_tcp || (exchange.asked_anew && !elsewhere)) {
+    return next_or_fail(now, at, actions);
+  }
+  ++stats_.asked_again;
+  if (elsewhere) return next_or_fail(now, at, actions);
+  exchange.asked_anew = true;
+  const auto place = std::find(exchange.order.begin(), exchange.order.end(), upstream);
+  MUSTER_ASSERT(place != exchange.order.end());
+  send_to(now, at->first, exchange, static_cast<std::size_t>(place - exchange.order.begin()),
+          actions);
 }
 
 void Forwarder::on_time(TimePoint now, Actions& actions) {
@@ -281,8 +342,7 @@ void Forwarder::on_time(TimePoint now, Actions& actions) {
     Exchange& exchange = at->second;
     if (now < exchange.deadline && !exchange.over_tcp &&
         exchange.attempts < max_attempts(exchange)) {
-      ++stats_.hedged;
-      attempt(now, id, exchange, actions);
+      if (attempt(now, id, exchange, actions)) ++stats_.hedged;
       continue;
     }
     ++stats_.timeouts;

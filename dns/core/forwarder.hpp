@@ -11,17 +11,17 @@
 #include <utility>
 #include <vector>
 
-#include "base/endpoint.hpp"
 #include "base/time.hpp"
 #include "dns/core/query.hpp"
 #include "dns/core/reply_cache.hpp"
 #include "dns/core/types.hpp"
+#include "dns/core/upstream.hpp"
 
 namespace muster::dns {
 
 struct ForwarderOptions {
-  std::vector<Endpoint> upstreams;
-  std::map<std::string, std::vector<Endpoint>> zone_upstreams;  // wire name -> its own upstreams
+  std::vector<Upstream> upstreams;
+  std::map<std::string, std::vector<Upstream>> zone_upstreams;  // wire name -> its own upstreams
   Duration budget{2500};  // a stub resolver gives up after 3 s in all (resolv.conf: 1 s x 3)
   /// Where there is an old reply to fall back on, it is given after this (RFC 8767 §5).
   Duration stale_budget{1800};
@@ -45,7 +45,8 @@ class Forwarder {
 
   using ExchangeId = std::uint64_t;
 
-  /// Ask upstreams()[upstream] `query`, under an id of the caller's choice.
+  /// Ask upstreams()[upstream] `query`, under an id of the caller's choice. An upstream with TLS is
+  /// asked by Transport::tls and never otherwise; it has no question twice at a time.
   struct Send {
     ExchangeId exchange;
     std::size_t upstream;
@@ -74,6 +75,7 @@ class Forwarder {
     std::uint64_t timeouts = 0;    // exchanges that ran out of time
     std::uint64_t refused = 0;     // over a bound
     std::uint64_t tcp_retries = 0;
+    std::uint64_t asked_again = 0;  // because a TLS connection was cut
   };
 
   explicit Forwarder(ForwarderOptions);
@@ -82,8 +84,8 @@ class Forwarder {
   void count_on_from(const Forwarder& before) noexcept { stats_ = before.stats_; }
 
   /// All upstreams of all zones, each once.
-  const std::vector<Endpoint>& upstreams() const noexcept { return endpoints_; }
-  bool can_forward() const noexcept { return !endpoints_.empty(); }
+  const std::vector<Upstream>& upstreams() const noexcept { return upstreams_; }
+  bool can_forward() const noexcept { return !upstreams_.empty(); }
 
   /// Answers from the cache, into `out`, within what this client takes. Nothing: ask(). With
   /// `refresh` set the caller should refresh() too.
@@ -106,6 +108,12 @@ class Forwarder {
   /// The send came to nothing: connection refused, cut, no socket.
   void on_error(TimePoint now, ExchangeId exchange, std::size_t upstream, Transport transport,
                 Actions& actions);
+
+  /// The connection to a TLS upstream, on which `exchanges` wait, could not be made, or was and
+  /// ended. One failure of the upstream, whatever their number. What was under way on an open one
+  /// is asked once more: elsewhere, else anew; it may have closed for idling as we asked.
+  void on_connection_lost(TimePoint now, std::size_t upstream, bool was_open,
+                          std::span<const ExchangeId> exchanges, Actions& actions);
 
   /// Sends what is due and ends what is overdue. To be called at next_deadline().
   void on_time(TimePoint now, Actions& actions);
@@ -140,6 +148,7 @@ class Forwarder {
     TimePoint deadline;
     TimePoint wake;
     bool over_tcp = false;             // a TCP retry runs
+    bool asked_anew = false;           // of an upstream that cut the connection
     std::vector<std::byte> truncated;  // what UDP brought before it
     std::vector<std::byte> refusal;    // SERVFAIL or REFUSED: for when nobody says better
     std::vector<Waiter> waiters;
@@ -149,7 +158,10 @@ class Forwarder {
 
   const std::vector<std::size_t>* group_for(const Query& query) const noexcept;
   std::vector<std::size_t> ranked(TimePoint now, const std::vector<std::size_t>& group) const;
-  void attempt(TimePoint now, ExchangeId id, Exchange& exchange, Actions& actions);
+  bool attempt(TimePoint now, ExchangeId id, Exchange& exchange, Actions& actions);
+  void send_to(TimePoint now, ExchangeId id, Exchange& exchange, std::size_t place,
+               Actions& actions);
+  void ask_anew(TimePoint now, Exchanges::iterator at, std::size_t upstream, Actions& actions);
   void next_or_fail(TimePoint now, Exchanges::iterator at, Actions& actions);
   void drop_idle_timers();
   void set_wake(ExchangeId id, Exchange& exchange, TimePoint wake);
@@ -158,11 +170,12 @@ class Forwarder {
   void finish(TimePoint now, Exchanges::iterator at, std::span<const std::byte> reply,
               Actions& actions);
   void fail(TimePoint now, Exchanges::iterator at, std::uint16_t extended_error, Actions& actions);
+  void note_reply(TimePoint now, const Exchange& exchange, std::size_t upstream);
   void note_failure(TimePoint now, std::size_t upstream);
   unsigned max_attempts(const Exchange& exchange) const noexcept;
 
   ForwarderOptions options_;
-  std::vector<Endpoint> endpoints_;
+  std::vector<Upstream> upstreams_;
   std::vector<Health> health_;
   std::vector<std::size_t> default_group_;
   std::map<std::string, std::vector<std::size_t>, std::less<>> zone_groups_;  // by wire name

@@ -71,6 +71,6 @@ inline constexpr std::size_t kDefaultUdpSize = 1232;  // DNS flag day 2020: fits
 inline constexpr std::size_t kMaxMessageSize = 65535;
 inline constexpr std::size_t kOptSize = 11;  // an OPT record without options (RFC 6891 §6.1.2)
 
-enum class Transport : std::uint8_t { udp, tcp };
+enum class Transport : std::uint8_t { udp, tcp, tls };  // tls: to upstreams only
 
 }  // namespace muster::dns

@@ -92,6 +92,7 @@ void WorkerCounters::take(const Forwarder& forwarder) noexcept {
   forward_refused.set(stats.refused);
   forward_tcp_retries.set(stats.tcp_retries);
   forward_in_flight.set(forwarder.in_flight());
+  forward_asked_again.set(stats.asked_again);
   cache_hits.set(stats.cache_hits);
   cache_stale.set(stats.cache_stale);
   cache_prefetched.set(stats.prefetched);
@@ -110,6 +111,35 @@ std::uint64_t Counters::sum(Tally WorkerCounters::*member) const {
   std::uint64_t total = 0;
   for (const auto& worker : workers_) total += ((*worker).*member).get();
   return total;
+}
+
+std::uint64_t Counters::sum(Tally TlsTallies::*member) const {
+  std::uint64_t total = 0;
+  for (const auto& worker : workers_) total += (worker->tls.*member).get();
+  return total;
+}
+
+void Counters::collect_tls(std::vector<prometheus::MetricFamily>& out) const {
+  constexpr auto kCounter = prometheus::MetricType::Counter;
+  // Closed first: what opens in between must not make fewer than none.
+  const std::uint64_t closed = sum(&TlsTallies::closed);
+  const std::uint64_t resumed = sum(&TlsTallies::resumed);
+  const std::uint64_t opened = sum(&TlsTallies::opened);
+  auto& open =
+      out.emplace_back(family("muster_dns_tls_connections", "TLS connections to upstreams open",
+                              prometheus::MetricType::Gauge));
+  add_sample(open, {}, opened - closed);
+  auto& handshakes = out.emplace_back(family(
+      "muster_dns_tls_handshakes_total", "TLS connections made to upstreams, by kind", kCounter));
+  add_sample(handshakes, {{"kind", "full"}}, opened - resumed);
+  add_sample(handshakes, {{"kind", "resumed"}}, resumed);
+  auto& errors = out.emplace_back(
+      family("muster_dns_tls_errors_total", "Failures of TLS to upstreams, by cause", kCounter));
+  for (std::size_t cause = 0; cause < kStreamFailures; ++cause) {
+    std::uint64_t total = 0;
+    for (const auto& worker : workers_) total += worker->tls.failures[cause].get();
+    add_sample(errors, {{"cause", name_of(static_cast<StreamFailure>(cause))}}, total);
+  }
 }
 
 prometheus::MetricFamily Counters::queries() const {
@@ -169,6 +199,9 @@ std::vector<prometheus::MetricFamily> Counters::Collect() const {
       &W::forward_refused);
   add("muster_dns_forward_tcp_retries_total", "Truncated replies asked again over TCP", kCounter,
       &W::forward_tcp_retries);
+  add("muster_dns_forward_asked_again_total",
+      "Queries asked again because a TLS connection was cut", kCounter, &W::forward_asked_again);
+  collect_tls(out);
   add("muster_dns_transfers_total", "Whole zones sent to secondaries", kCounter, &W::transfers);
   add("muster_dns_cache_hits_total", "Forwarded names answered from the cache", kCounter,
       &W::cache_hits);

@@ -13,6 +13,7 @@
 
 #include "dns/core/answer.hpp"
 #include "dns/core/forwarder.hpp"
+#include "dns/core/upstream_stream.hpp"
 
 namespace muster::dns {
 
@@ -27,6 +28,17 @@ class Tally {
 
  private:
   std::atomic<std::uint64_t> value_{0};
+};
+
+/// Of a worker's TLS connections to upstreams.
+struct TlsTallies {
+  std::array<Tally, kStreamFailures> failures;  // by StreamFailure
+  Tally opened, closed;                         // connections, once the handshake was done
+  Tally resumed;                                // of those opened, with less of a handshake
+
+  void failed(StreamFailure failure, std::uint64_t count = 1) noexcept {
+    failures[static_cast<std::size_t>(failure)].add(count);
+  }
 };
 
 /// What one worker counts. Written by that worker, read by whoever collects.
@@ -50,6 +62,8 @@ struct alignas(64) WorkerCounters {
   Tally tcp_idle_closed;
   Tally forward_sent, forward_coalesced, forward_hedged, forward_mismatched;
   Tally forward_timeouts, forward_refused, forward_tcp_retries, forward_in_flight;
+  Tally forward_asked_again;
+  TlsTallies tls;
 
   void count(const Answer& answer, Transport transport) noexcept;
   void count_forwarded(std::uint16_t qtype, std::uint16_t rcode) noexcept;
@@ -65,7 +79,9 @@ class Counters : public prometheus::Collectable {
 
  private:
   prometheus::MetricFamily queries() const;
+  void collect_tls(std::vector<prometheus::MetricFamily>& out) const;
   std::uint64_t sum(Tally WorkerCounters::*member) const;
+  std::uint64_t sum(Tally TlsTallies::*member) const;
 
   std::vector<std::unique_ptr<WorkerCounters>> workers_;
   std::vector<std::string> zones_;

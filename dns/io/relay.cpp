@@ -20,7 +20,8 @@ constexpr Duration kTcpLimit{2000};
 
 }  // namespace
 
-Relay::Relay(asio::io_context& context, ForwarderOptions options, Reply reply, Settled settled)
+Relay::Relay(asio::io_context& context, ForwarderOptions options, Tls tls, TlsTallies& tallies,
+             Reply reply, Settled settled)
     : context_{context},
       forwarder_{std::move(options)},
       reply_{std::move(reply)},
@@ -34,6 +35,33 @@ Relay::Relay(asio::io_context& context, ForwarderOptions options, Reply reply, S
     received_[i].msg_hdr.msg_iov = &places_[i];
     received_[i].msg_hdr.msg_iovlen = 1;
   }
+  for (std::size_t i = 0; i < forwarder_.upstreams().size(); ++i) {
+    if (forwarder_.upstreams()[i].tls) add_tls(i, tls, tallies);
+  }
+}
+
+void Relay::add_tls(std::size_t upstream, const Tls& tls, TlsTallies& tallies) {
+  const Upstream& to = forwarder_.upstreams()[upstream];
+  TlsUpstream::Events events;
+  events.reply = [this, upstream](Forwarder::ExchangeId exchange, std::uint16_t id,
+                                  std::span<const std::byte> reply) {
+    return forwarder_.on_reply(Clock::now(), exchange, upstream, Transport::tls, id, reply,
+                               from_tls_);
+  };
+  events.settled = [this] { perform_tls(); };
+  events.lost = [this, upstream](bool was_open, const std::vector<Forwarder::ExchangeId>& waiting) {
+    forwarder_.on_connection_lost(Clock::now(), upstream, was_open, waiting, from_tls_);
+    perform_tls();
+  };
+  events.report = [report = tls.report, name = to_string(to)](const std::string& problem) {
+    if (report) report(name, problem);
+  };
+  tls_.try_emplace(upstream, context_, to, tls.context, tallies, std::move(events));
+}
+
+bool Relay::idle() const noexcept {
+  return ports_.empty() && tcp_running_ == 0 &&
+         std::all_of(tls_.begin(), tls_.end(), [](const auto& at) { return at.second.idle(); });
 }
 
 std::optional<Forwarder::ExchangeId> Relay::Port::sent_as(std::uint16_t number) const noexcept {
@@ -78,9 +106,11 @@ void Relay::perform(Forwarder::Actions& actions) {
     for (Forwarder::Send& send : actions.sends) {
       if (send.transport == Transport::udp) {
         send_udp(send, more);
+      } else if (send.transport == Transport::tls) {
+        send_tls(send, more);
       } else if (tcp_running_ < kMaxTcp) {
         ++tcp_running_;
-        const Endpoint upstream = forwarder_.upstreams()[send.upstream];
+        const Endpoint upstream = forwarder_.upstreams()[send.upstream].endpoint;
         tcp_.spawn(send_tcp(std::move(send), upstream));
       } else {
         forwarder_.on_error(Clock::now(), send.exchange, send.upstream, Transport::tcp, more);
@@ -91,8 +121,16 @@ void Relay::perform(Forwarder::Actions& actions) {
     if (more.sends.empty() && more.done.empty() && more.replies.empty()) break;
     actions = std::move(more);
   }
+  for (auto& [upstream, connection] : tls_) connection.flush();
   if (replied) settled_();
   arm();
+}
+
+// What several replies of one connection ask for, together.
+void Relay::perform_tls() {
+  if (from_tls_.sends.empty() && from_tls_.replies.empty() && from_tls_.done.empty()) return;
+  Forwarder::Actions actions = std::exchange(from_tls_, {});
+  perform(actions);
 }
 
 std::uint16_t Relay::random16() {
@@ -125,7 +163,7 @@ Relay::Port* Relay::port_for(std::size_t upstream) {
   Port& port = made->second;
   port.id = next_port_++;
   port.upstream = upstream;
-  const Endpoint to = forwarder_.upstreams()[upstream];
+  const Endpoint to = forwarder_.upstreams()[upstream].endpoint;
   const SocketAddress address = to_socket_address(to.address, to.port);
   ErrorCode error;
   port.socket.open(to.address.is_v4() ? asio::ip::udp::v4() : asio::ip::udp::v6(), error);
@@ -161,6 +199,14 @@ void Relay::send_udp(Forwarder::Send& send, Forwarder::Actions& more) {
   port->in_flight.emplace_back(id, send.exchange);
   Sent& sent = sent_[send.exchange];
   if (sent.count < sent.places.size()) sent.places[sent.count++] = {port->id, id};
+}
+
+void Relay::send_tls(Forwarder::Send& send, Forwarder::Actions& more) {
+  TlsUpstream& connection = tls_.at(send.upstream);
+  std::uint16_t id = random16();
+  while (connection.has_id(id)) id = random16();  // few of all there are
+  if (connection.ask(send.exchange, id, send.query)) return;
+  forwarder_.on_error(Clock::now(), send.exchange, send.upstream, Transport::tls, more);
 }
 
 asio::awaitable<void> Relay::send_tcp(Forwarder::Send send, Endpoint upstream) {
@@ -230,6 +276,7 @@ void Relay::take_reply(Port& port, std::span<const std::byte> reply, TimePoint n
 }
 
 void Relay::forget(Forwarder::ExchangeId exchange) {
+  for (auto& [upstream, connection] : tls_) connection.abandon(exchange);
   const auto found = sent_.find(exchange);
   if (found == sent_.end()) return;
   for (std::size_t i = 0; i < found->second.count; ++i) {
@@ -261,6 +308,7 @@ void Relay::arm() {
 void Relay::stop() {
   stopping_ = true;
   timer_.cancel();
+  for (auto& [upstream, connection] : tls_) connection.stop();
   tcp_.stop();
   asio::co_spawn(context_, tcp_.join(), [](const std::exception_ptr& failure) {
     if (failure) std::rethrow_exception(failure);

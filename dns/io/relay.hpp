@@ -19,22 +19,32 @@
 
 #include "base/io/task_group.hpp"
 #include "dns/core/forwarder.hpp"
+#include "dns/io/tls_upstream.hpp"
 
 namespace muster::dns {
 
 /// The sockets of a Forwarder: for each upstream a few connected UDP sockets on random ports,
-/// random ids, and TCP where a reply was cut. One per worker thread, on its io_context.
+/// random ids, and TCP where a reply was cut; or, for one with TLS, its one connection. One per
+/// worker thread, on its io_context.
 class Relay {
  public:
   using Reply = std::function<void(Forwarder::Deliver&&)>;
   using Settled = std::function<void()>;
+
+  /// What upstreams with TLS need.
+  struct Tls {
+    std::shared_ptr<const TlsContext> context;  // null: there is no such upstream
+    /// An upstream, as it is written, and what is wrong with it; empty: it is well again. On the
+    /// worker's thread.
+    std::function<void(const std::string& upstream, const std::string& problem)> report;
+  };
 
   static constexpr std::size_t kSocketsPerUpstream = 8;
   static constexpr unsigned kQueriesPerSocket = 256;  // then a new one, on another port
   static constexpr std::size_t kMaxTcp = 64;
 
   /// `settled` is called after one or several replies, so that they can leave together.
-  Relay(boost::asio::io_context&, ForwarderOptions, Reply, Settled);
+  Relay(boost::asio::io_context&, ForwarderOptions, Tls, TlsTallies&, Reply, Settled);
 
   std::optional<ReplyCache::Hit> cached(TimePoint now, std::span<const std::byte> message,
                                         const Query& query, Transport transport,
@@ -50,7 +60,7 @@ class Relay {
   void stop();
   bool stopped() const noexcept { return stopping_; }
   /// Nothing of it is left in the io_context.
-  bool idle() const noexcept { return ports_.empty() && tcp_running_ == 0; }
+  bool idle() const noexcept;
 
   /// Counters go on where those of `before` are.
   void count_on_from(const Relay& before) { forwarder_.count_on_from(before.forwarder_); }
@@ -84,6 +94,9 @@ class Relay {
   void send_udp(Forwarder::Send& send, Forwarder::Actions& more);
   void take_reply(Port& port, std::span<const std::byte> reply, TimePoint now,
                   Forwarder::Actions& actions);
+  void add_tls(std::size_t upstream, const Tls& tls, TlsTallies& tallies);
+  void send_tls(Forwarder::Send& send, Forwarder::Actions& more);
+  void perform_tls();
   boost::asio::awaitable<void> send_tcp(Forwarder::Send send, Endpoint upstream);
   Port* port_for(std::size_t upstream);
   void retire(Port& port);
@@ -105,6 +118,8 @@ class Relay {
   boost::asio::steady_timer timer_;
   TaskGroup tcp_;
   std::size_t tcp_running_ = 0;
+  std::map<std::size_t, TlsUpstream> tls_;  // by upstream
+  Forwarder::Actions from_tls_;             // what its replies ask for, not performed yet
   std::array<std::uint16_t, 128> random_{};
   std::size_t random_left_ = 0;
   bool armed_ = false;

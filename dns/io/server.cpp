@@ -22,6 +22,7 @@
 #include "dns/core/resolv_conf.hpp"
 #include "dns/io/counters.hpp"
 #include "dns/io/sockets.hpp"
+#include "dns/io/tls_session.hpp"
 #include "dns/io/worker.hpp"
 
 namespace muster::dns {
@@ -98,6 +99,16 @@ Cookies::Secret random_secret() {
   return secret;
 }
 
+bool has_tls(const ServerOptions& options) {
+  const auto any = [](const std::vector<Upstream>& upstreams) {
+    return std::any_of(upstreams.begin(), upstreams.end(),
+                       [](const Upstream& upstream) { return upstream.tls; });
+  };
+  return any(options.upstreams) ||
+         std::any_of(options.zone_upstreams.begin(), options.zone_upstreams.end(),
+                     [&](const auto& zone) { return any(zone.second); });
+}
+
 // A client must never be given the address of a VIP that the kernel no longer serves.
 bool withdraws(const ClusterDelta& delta) {
   return std::any_of(delta.vips.begin(), delta.vips.end(),
@@ -155,6 +166,14 @@ class Server::Impl {
 
   Result<void> bind() {
     last_error_.clear();
+    if (has_tls(options_)) {
+      auto read = TlsContext::load(options_.upstream_ca_file);
+      if (!read) {
+        last_error_ = "upstream_ca_file: " + read.error();
+        return boost::system::errc::make_error_code(boost::system::errc::invalid_argument);
+      }
+      tls_ = std::move(*read);
+    }
     std::vector<std::vector<ListenSockets>> per_address;
     for (const Endpoint& endpoint : options_.listen) {
       const std::optional<Port> port =
@@ -172,8 +191,8 @@ class Server::Impl {
     }
     const ForwarderOptions forwarding = forwarder_options();
     for (unsigned i = 0; i < options_.workers; ++i) {
-      auto& made = workers_.emplace_back(std::make_unique<Worker>(
-          worker_options(forwarding, i == 0), cell_, counters_->of_worker(i)));
+      auto& made = workers_.emplace_back(
+          std::make_unique<Worker>(worker_options(forwarding, i), cell_, counters_->of_worker(i)));
       for (auto& sockets : per_address) made->add(std::move(sockets[i]));
     }
     return {};
@@ -203,16 +222,17 @@ class Server::Impl {
   }
 
   void reconfigure(const ServerOptions& options) {
-    options_.upstreams = options.upstreams;
-    options_.zone_upstreams = options.zone_upstreams;
-    options_.parallel_upstreams = options.parallel_upstreams;
-    options_.cache_octets = options.cache_octets;
-    options_.recursion_from = options.recursion_from;
-    options_.transfer_to = options.transfer_to;
-    options_.rate_limit = options.rate_limit;
-    options_.query_log = options.query_log;
-    const ForwarderOptions forwarding = forwarder_options();
-    for (const auto& worker : workers_) worker->take(policy(forwarding));
+    const std::uint64_t turn = ++reconfigured_;
+    if (!has_tls(options)) return take_policy(options, nullptr);
+    boost::asio::post(builder_, [this, gate = gate_, turn, options, control = control_] {
+      auto read = TlsContext::load(options.upstream_ca_file);
+      boost::asio::post(control, [this, gate, turn, options, read = std::move(read)] {
+        if (gate->closed || turn != reconfigured_) return;
+        if (read) return take_policy(options, *read);
+        last_error_ = "upstream_ca_file: " + read.error() + "; what was read before stays";
+        log_.warn("dns: " + last_error_);
+      });
+    });
   }
 
   void stop() {
@@ -229,6 +249,7 @@ class Server::Impl {
   Status status() const {
     Status out = status_;
     out.last_error = last_error_;
+    if (last_error_.empty() && !troubles_.empty()) out.last_error = troubles_.begin()->second;
     return out;
   }
 
@@ -241,6 +262,24 @@ class Server::Impl {
   void run_workers() {
     serving_ = true;
     for (const auto& worker : workers_) worker->run();
+  }
+
+  void take_policy(const ServerOptions& options, std::shared_ptr<const TlsContext> tls) {
+    last_error_.clear();
+    tls_ = std::move(tls);
+    options_.upstream_ca_file = options.upstream_ca_file;
+    options_.upstreams = options.upstreams;
+    options_.zone_upstreams = options.zone_upstreams;
+    options_.parallel_upstreams = options.parallel_upstreams;
+    options_.cache_octets = options.cache_octets;
+    options_.recursion_from = options.recursion_from;
+    options_.transfer_to = options.transfer_to;
+    options_.rate_limit = options.rate_limit;
+    options_.query_log = options.query_log;
+    troubles_.clear();
+    ++policy_;
+    const ForwarderOptions forwarding = forwarder_options();
+    for (std::size_t i = 0; i < workers_.size(); ++i) workers_[i]->take(policy(forwarding, i));
   }
 
   static prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name,
@@ -256,8 +295,9 @@ class Server::Impl {
 
   ForwarderOptions forwarder_options() const {
     const std::vector<IpAddress> local = local_addresses();
-    const auto others = [&](std::vector<Endpoint> upstreams) {
-      std::erase_if(upstreams, [&](const Endpoint& at) { return is_own(at, bound_, local); });
+    const auto others = [&](std::vector<Upstream> upstreams) {
+      std::erase_if(upstreams,
+                    [&](const Upstream& at) { return is_own(at.endpoint, bound_, local); });
       return upstreams;
     };
     ForwarderOptions out;
@@ -272,9 +312,16 @@ class Server::Impl {
     return out;
   }
 
-  Worker::Policy policy(const ForwarderOptions& forwarding) const {
+  Worker::Policy policy(const ForwarderOptions& forwarding, std::size_t worker) {
     Worker::Policy out;
     out.forwarder = forwarding;
+    out.tls.context = tls_;
+    out.tls.report = [this, gate = gate_, worker, policy = policy_](const std::string& upstream,
+                                                                    const std::string& problem) {
+      boost::asio::post(control_, [this, gate, worker, policy, upstream, problem] {
+        if (!gate->closed && policy == policy_) note_upstream(upstream, worker, problem);
+      });
+    };
     std::vector<Prefix> recursion = options_.recursion_from;
     for (const IpAddress& own : local_addresses()) {
       recursion.push_back({own, own.is_v4() ? 32U : 128U});
@@ -288,18 +335,28 @@ class Server::Impl {
     return out;
   }
 
-  Worker::Options worker_options(const ForwarderOptions& forwarding, bool first) {
+  Worker::Options worker_options(const ForwarderOptions& forwarding, std::size_t worker) {
     Worker::Options out;
-    out.policy = policy(forwarding);
+    out.policy = policy(forwarding, worker);
     out.first_rotation = static_cast<std::uint32_t>(random_seed());
     out.cookies = cookies_;
     out.query_sink = options_.query_sink;
-    if (!first) return out;
+    if (worker != 0) return out;
     out.notify = options_.notify;
     for (const Zone& zone : snapshot_->table().zones) {
       if (!zone.fixed && !zone.partial) out.notify_apexes.push_back(zone.apex);
     }
     return out;
+  }
+
+  void note_upstream(const std::string& upstream, std::size_t worker, const std::string& problem) {
+    if (problem.empty()) {
+      troubles_.erase({upstream, worker});
+      return;
+    }
+    std::string text = "upstream " + upstream + ": " + problem;
+    log_.warn("dns: " + text);
+    troubles_[{upstream, worker}] = std::move(text);
   }
 
   // Everything that is staged becomes visible.
@@ -435,6 +492,11 @@ class Server::Impl {
   std::size_t job_size_ = 0;
   std::size_t left_ = 0;  // of the job's changes
   std::string last_error_;
+  std::shared_ptr<const TlsContext> tls_;  // null: no upstream has TLS
+  std::uint64_t reconfigured_ = 0;         // times; what is read for an earlier one is too late
+  std::uint64_t policy_ = 0;               // that the workers have; reports of an earlier one too
+  /// By upstream and worker, what is wrong between them.
+  std::map<std::pair<std::string, std::size_t>, std::string> troubles_;
   std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
 };
 

@@ -19,6 +19,7 @@
 #include "dns/core/access.hpp"
 #include "dns/core/catalog.hpp"
 #include "dns/core/query_log.hpp"
+#include "dns/core/upstream.hpp"
 
 namespace muster::dns {
 
@@ -30,8 +31,10 @@ struct ServerOptions {
   unsigned workers = 1;
   std::string domain = "mesos";
   std::uint32_t ttl_seconds = 5;
-  std::vector<Endpoint> upstreams;  // empty: queries outside our zones are REFUSED
-  std::map<std::string, std::vector<Endpoint>> zone_upstreams;
+  std::vector<Upstream> upstreams;  // empty: queries outside our zones are REFUSED
+  std::map<std::string, std::vector<Upstream>> zone_upstreams;
+  /// Whose certificates are believed of upstreams with TLS: PEM; empty: the system's.
+  std::string upstream_ca_file{};
   std::optional<IpAddress> node_address;  // for thisnode.thisdcos.directory and the ns names
 
   // What Mesos-DNS and DC/OS let be configured; see CatalogOptions.
@@ -71,9 +74,9 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  /// Binds every socket. Call it before privileges are dropped. On failure nothing is bound, and
-  /// status().last_error names the address and the reason. Queries wait in the sockets until
-  /// serve().
+  /// Binds every socket, and reads upstream_ca_file if an upstream has TLS. Call it before
+  /// privileges are dropped. On failure nothing is bound, and status().last_error names the address
+  /// or file and the reason. Queries wait in the sockets until serve().
   Result<void> bind();
 
   /// Starts the workers once what was applied before is whole, so that a state from disk answers
@@ -95,8 +98,10 @@ class Server {
   void apply(const ClusterDelta&);
 
   /// Goes by another policy from now on, without losing a query: upstreams, zone_upstreams,
-  /// parallel_upstreams, cache_octets, recursion_from, transfer_to, rate_limit and query_log are
-  /// taken over, the rest of the options stays as it was. The caches begin empty. After start().
+  /// upstream_ca_file, parallel_upstreams, cache_octets, recursion_from, transfer_to, rate_limit
+  /// and query_log are taken over, the rest of the options stays as it was. The caches begin empty.
+  /// After start(). Where an upstream has TLS, once `builder` has read the certificates; if it
+  /// cannot, all stays as it was, and status().last_error says why.
   void reconfigure(const ServerOptions&);
 
   struct Status {
@@ -104,6 +109,7 @@ class Server {
     std::uint64_t records = 0;
     std::uint32_t serial = 0;
     bool ready = false;  // a complete state is being served
+    /// What could not be done; else what is wrong now with an upstream that has TLS.
     std::string last_error;
   };
   Status status() const;

@@ -26,15 +26,15 @@ Worker::Worker(Options options, SnapshotCell<ZoneSnapshot>& cell, WorkerCounters
       query_sink_{std::move(options.query_sink)},
       query_log_{options.policy.query_log, query_sink_},
       context_{1},
-      relay_{make_relay(std::move(options.policy.forwarder))},
+      relay_{make_relay(std::move(options.policy.forwarder), std::move(options.policy.tls))},
       notifier_{context_, std::move(options.notify), std::move(options.notify_apexes)},
       tcp_{std::make_unique<TcpConnections>(*this)},
       rotation_{options.first_rotation} {}
 
-std::unique_ptr<Relay> Worker::make_relay(ForwarderOptions options) {
+std::unique_ptr<Relay> Worker::make_relay(ForwarderOptions options, Relay::Tls tls) {
   return std::make_unique<Relay>(
-      context_, std::move(options), [this](Forwarder::Deliver&& made) { deliver(std::move(made)); },
-      [this] { flush_soon(); });
+      context_, std::move(options), std::move(tls), counters_.tls,
+      [this](Forwarder::Deliver&& made) { deliver(std::move(made)); }, [this] { flush_soon(); });
 }
 
 Worker::~Worker() {
@@ -71,7 +71,7 @@ void Worker::take(Policy policy) {
     transfer_ = std::move(policy.transfer);
     rate_limit_ = RateLimit{policy.rate_limit, policy.rate_seed};
     query_log_ = QueryLog{policy.query_log, query_sink_};
-    auto next = make_relay(std::move(policy.forwarder));
+    auto next = make_relay(std::move(policy.forwarder), std::move(policy.tls));
     next->count_on_from(*relay_);
     retired_.push_back(std::exchange(relay_, std::move(next)));
     end_retired();

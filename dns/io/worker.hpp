@@ -40,6 +40,7 @@ class Worker {
   /// What may change while it serves.
   struct Policy {
     ForwarderOptions forwarder;
+    Relay::Tls tls;        // for those of its upstreams that have it
     AccessList recursion;  // whose queries are forwarded
     AccessList transfer;   // who may have whole zones
     unsigned rate_limit = 0;
@@ -96,7 +97,7 @@ class Worker {
   bool can_forward() const noexcept { return relay_->can_forward(); }
 
  private:
-  std::unique_ptr<Relay> make_relay(ForwarderOptions options);
+  std::unique_ptr<Relay> make_relay(ForwarderOptions options, Relay::Tls tls);
   void end_retired();
   void deliver(Forwarder::Deliver&& deliver);
   void flush_soon();

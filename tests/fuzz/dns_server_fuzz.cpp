@@ -58,10 +58,11 @@ void check_transfer(const std::shared_ptr<const ZoneSnapshot>& zones, std::uint8
 // The input as an upstream's reply to the query it begins with; then the same again from the cache.
 void check_forward(std::span<const std::byte> message, const Query& query) {
   const TimePoint now{std::chrono::hours{1}};
-  Forwarder forwarder{{.upstreams = {{IpAddress{IpAddress::V4{192, 0, 2, 1}}, *Port::from(53)}},
-                       .zone_upstreams = {},
-                       .parallel = 1,
-                       .cache_octets = 1 << 16}};
+  Forwarder forwarder{
+      {.upstreams = {Endpoint{IpAddress{IpAddress::V4{192, 0, 2, 1}}, *Port::from(53)}},
+       .zone_upstreams = {},
+       .parallel = 1,
+       .cache_octets = 1 << 16}};
   Forwarder::Actions actions;
   forwarder.ask(now, message, query, Transport::udp, 1, actions);
   if (actions.sends.size() != 1) std::abort();

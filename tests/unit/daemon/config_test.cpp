@@ -97,6 +97,10 @@ TEST_CASE("a wrong configuration is refused with file, line, key and what was ex
        "m.toml:2: dns.domain: expected a domain name like \"mesos\", got \"a..b\""},
       {"a forward zone's upstream", "[dns.zones]\n\"corp.example\" = \"ns1\"\n",
        "m.toml:2: dns.zones.corp.example: expected an address like \"8.8.8.8\""},
+      {"an upstream's name without TLS", "[dns]\nupstreams = \"9.9.9.9#dns.quad9.net\"\n",
+       "m.toml:2: dns.upstreams: expected an address like \"8.8.8.8\", \"8.8.8.8:53\" or, over "
+       "TLS, "
+       "\"tls://9.9.9.9#dns.quad9.net\", or a list of them, got \"9.9.9.9#dns.quad9.net\""},
       {"driver", "[lb]\ndriver = \"ipvs9\"\n",
        "m.toml:2: lb.driver: expected \"auto\", \"ipvs\", \"nft\" or \"bpf\", got \"ipvs9\""},
       {"enabled", "[lb]\nenabled = \"yes\"\n",
@@ -124,7 +128,7 @@ poll_interval = "10s"
 listen = ["127.0.0.1", "[::1]:5353"]
 upstreams = []
 [dns.zones]
-"corp.example" = ["10.9.9.9", "10.9.9.10:5300"]
+"corp.example" = ["10.9.9.9", "10.9.9.10:5300", "tls://[fd01::9]#ns.corp.example"]
 [state]
 directory = ""
 )",
@@ -140,6 +144,7 @@ directory = ""
   REQUIRE(config.dns.upstreams);
   CHECK(config.dns.upstreams->empty());
   CHECK(to_string(config.dns.zones.at("corp.example")[1]) == "10.9.9.10:5300");
+  CHECK(to_string(config.dns.zones.at("corp.example")[2]) == "tls://[fd01::9]:853#ns.corp.example");
   CHECK(to_string(config.metrics.listen) == "127.0.0.1:61421");
   CHECK(config.state.directory.empty());
 
@@ -295,12 +300,14 @@ TEST_CASE("a new configuration is taken over as far as it can be, and the rest i
     return parse_config("[mesos]\nmasters = \"http://a:1\"\n" + rest, "m.toml");
   };
   Config config = with("[dns]\nworkers = 2\nupstreams = [\"10.0.0.1\"]\nrate_limit = 5\n");
-  const Config next =
-      with("[dns]\nworkers = 3\nupstreams = [\"10.0.0.2\"]\n[log]\nlevel = \"debug\"\n");
+  const Config next = with(
+      "[dns]\nworkers = 3\nupstreams = [\"tls://10.0.0.2\"]\nupstream_ca_file = \"/ca.pem\"\n"
+      "[log]\nlevel = \"debug\"\n");
   const ConfigChange change = take_live_options(config, next);
-  CHECK(change.applied == "dns.upstreams, dns.rate_limit, log.level");
+  CHECK(change.applied == "dns.upstreams, dns.upstream_ca_file, dns.rate_limit, log.level");
   CHECK(change.later == "dns.workers");
-  CHECK(to_string(config.dns.upstreams->at(0)) == "10.0.0.2:53");
+  CHECK(to_string(config.dns.upstreams->at(0)) == "tls://10.0.0.2:853");
+  CHECK(config.dns.upstream_ca_file == "/ca.pem");
   CHECK(config.dns.rate_limit == 0);
   CHECK(config.dns.workers == 2);
   CHECK(config.log.level == "debug");

@@ -195,7 +195,7 @@ TEST_CASE("a name much asked for is fetched again before it ends, once") {
 
 TEST_CASE("when nobody answers an old answer is given, with TTL 30, and not asked for each time") {
   ForwarderOptions options;
-  options.upstreams = {{ip("192.0.2.1"), port(53)}};
+  options.upstreams = {Endpoint{ip("192.0.2.1"), port(53)}};
   options.cache_octets = 1 << 20;
   Forwarder forwarder{options};
   const Asked query = asked("old.example");
@@ -245,8 +245,8 @@ TEST_CASE("when nobody answers an old answer is given, with TTL 30, and not aske
 
 TEST_CASE("asking two upstreams at once is there for who had it so") {
   ForwarderOptions options;
-  options.upstreams = {
-      {ip("192.0.2.1"), port(53)}, {ip("192.0.2.2"), port(53)}, {ip("192.0.2.3"), port(53)}};
+  options.upstreams = {Endpoint{ip("192.0.2.1"), port(53)}, Endpoint{ip("192.0.2.2"), port(53)},
+                       Endpoint{ip("192.0.2.3"), port(53)}};
   options.parallel = 2;
   Forwarder forwarder{options};
   const Asked query = asked("www.example");

@@ -76,7 +76,7 @@ TEST_CASE("mutated packets lose no good query, and never get more than they sent
   const std::vector<Bytes> from = seeds();
   ServerOptions options = local_options();
   // Nobody there: what leaves for it comes back refused.
-  options.upstreams = {{ip("127.0.0.1"), port(1)}};
+  options.upstreams = {Endpoint{ip("127.0.0.1"), port(1)}};
   RunningServer running{options};
   ClusterDelta delta = complete_delta();
   delta.tasks.push_back(came(make_task("web.1", "web")));

@@ -24,6 +24,16 @@ ForwarderOptions two_upstreams() {
   return {.upstreams = {upstream(1), upstream(2)}, .zone_upstreams = {}};
 }
 
+Upstream over_tls(int number) {
+  Upstream out{upstream(number)};
+  out.tls = true;
+  return out;
+}
+
+ForwarderOptions asking(std::vector<Upstream> upstreams) {
+  return {.upstreams = std::move(upstreams), .zone_upstreams = {}};
+}
+
 struct Scene {
   explicit Scene(ForwarderOptions options = two_upstreams()) : forwarder{std::move(options)} {}
 
@@ -412,6 +422,111 @@ TEST_CASE("exchanges and waiters are bounded, and what is over gets SERVFAIL") {
   scene.ask("n0.example", 1);
   CHECK(scene.only_reply().rcode == rcode::kServFail);
   CHECK(scene.forwarder.in_flight() == Forwarder::kMaxExchanges);
+}
+
+TEST_CASE("an upstream with TLS is asked so and never otherwise, each question once at a time") {
+  Scene scene{asking({over_tls(1), over_tls(1)})};
+  CHECK(scene.forwarder.upstreams().size() == 1);
+  scene.ask("www.example.com", 1);
+  const auto send = scene.only_send();
+  CHECK(send.transport == Transport::tls);
+  CHECK(send.query.size() == 128);
+  SUBCASE("it is slow: no second copy") {
+    while (const auto deadline = scene.forwarder.next_deadline()) {
+      scene.now = *deadline;
+      scene.forwarder.on_time(scene.now, scene.actions);
+      CHECK(scene.sends().empty());
+    }
+    CHECK(scene.only_reply().extended_error == ede::kNoReachableAuthority);
+    CHECK(scene.forwarder.stats().hedged == 0);
+  }
+  SUBCASE("a cut reply is what it has") {
+    scene.reply_to(send, reply_of(send.query, 0, 0, true));
+    CHECK(scene.sends().empty());
+    CHECK(scene.only_reply().truncated());
+  }
+  SUBCASE("its reply cannot be read") {
+    Bytes reply = reply_of(send.query);
+    reply[6] = std::byte{200};
+    CHECK(scene.reply_to(send, reply));
+    CHECK(scene.sends().empty());
+    CHECK(scene.only_reply().rcode == rcode::kServFail);
+    CHECK(scene.forwarder.stats().mismatched == 1);
+  }
+  SUBCASE("its reply is to another question") {
+    Bytes reply = reply_of(send.query);
+    reply[kHeaderSize + 1] = std::byte{'x'};
+    CHECK_FALSE(scene.reply_to(send, reply));
+    CHECK(scene.reply_to(send, reply_of(send.query)));
+    CHECK(scene.only_reply().rcode == rcode::kNoError);
+  }
+}
+
+TEST_CASE("a list of both is asked by the same rules: best first, another when it is slow") {
+  Scene scene{asking({over_tls(1), upstream(2)})};
+  scene.ask("www.example.com", 1);
+  const auto first = scene.only_send();
+  CHECK(first.transport == Transport::tls);
+  std::vector<Transport> later;
+  while (const auto deadline = scene.forwarder.next_deadline()) {
+    scene.now = *deadline;
+    scene.forwarder.on_time(scene.now, scene.actions);
+    for (const auto& send : scene.sends()) later.push_back(send.transport);
+  }
+  CHECK(later == std::vector<Transport>{Transport::udp, Transport::udp});
+  CHECK(scene.only_reply().rcode == rcode::kServFail);
+}
+
+TEST_CASE("what a lost connection had under way is asked elsewhere, or once more") {
+  const auto lose = [](Scene& scene, const Forwarder::Send& send, bool was_open) {
+    const Forwarder::ExchangeId exchange = send.exchange;
+    scene.forwarder.on_connection_lost(scene.now, send.upstream, was_open, {&exchange, 1},
+                                       scene.actions);
+  };
+  SUBCASE("the only one: anew, once") {
+    Scene scene{asking({over_tls(1)})};
+    scene.ask("www.example.com", 1);
+    lose(scene, scene.only_send(), true);
+    const auto again = scene.only_send();
+    CHECK(again.transport == Transport::tls);
+    CHECK(scene.forwarder.stats().asked_again == 1);
+    SUBCASE("which answers") {
+      scene.reply_to(again, reply_of(again.query));
+      CHECK(scene.only_reply().rcode == rcode::kNoError);
+    }
+    SUBCASE("which is lost too") {
+      lose(scene, again, true);
+      CHECK(scene.sends().empty());
+      CHECK(scene.only_reply().rcode == rcode::kServFail);
+    }
+  }
+  SUBCASE("the only one, and there was no connection: an error at once") {
+    Scene scene{asking({over_tls(1)})};
+    scene.ask("www.example.com", 1);
+    lose(scene, scene.only_send(), false);
+    CHECK(scene.sends().empty());
+    CHECK(scene.only_reply().extended_error == ede::kNetworkError);
+  }
+  SUBCASE("another one: there") {
+    Scene scene{asking({over_tls(1), over_tls(2)})};
+    scene.ask("www.example.com", 1);
+    const auto first = scene.only_send();
+    lose(scene, first, true);
+    const auto second = scene.only_send();
+    CHECK(second.upstream != first.upstream);
+    lose(scene, second, true);
+    CHECK(scene.only_send().upstream == second.upstream);
+  }
+  SUBCASE("many at once are one failure, which is not held against it") {
+    Scene scene{asking({over_tls(1), over_tls(2)})};
+    std::vector<Forwarder::ExchangeId> exchanges;
+    for (int i = 0; i < 50; ++i) scene.ask("n" + std::to_string(i) + ".example.com", 1);
+    for (const auto& send : scene.sends()) exchanges.push_back(send.exchange);
+    scene.forwarder.on_connection_lost(scene.now, 0, true, exchanges, scene.actions);
+    CHECK(scene.sends().size() == 50);
+    scene.ask("next.example.com", 1);
+    CHECK(scene.only_send().upstream == 0);
+  }
 }
 
 TEST_SUITE_END();

@@ -121,7 +121,7 @@ std::vector<Bytes> says_nothing(const Bytes&, int) {
   return {};
 }
 
-ServerOptions with_upstreams(std::vector<Endpoint> upstreams) {
+ServerOptions with_upstreams(std::vector<Upstream> upstreams) {
   ServerOptions options = local_options();
   options.upstreams = std::move(upstreams);
   return options;

@@ -28,15 +28,15 @@ std::uint16_t code_of(const RunningServer& running, const std::string& owner) {
 }
 
 // Answers each query with one address until `stop`; counts them.
-class Upstream {
+class FakeUpstream {
  public:
-  Upstream() {
+  FakeUpstream() {
     auto bound = bind_listeners(ip("127.0.0.1"), std::nullopt, 1);
     REQUIRE(bound.has_value());
     sockets_ = std::move(bound->front());
     thread_ = std::thread{[this] { run(); }};
   }
-  ~Upstream() {
+  ~FakeUpstream() {
     stop_ = true;
     thread_.join();
   }
@@ -188,7 +188,7 @@ TEST_CASE("secondaries are told when zones change") {
 }
 
 TEST_CASE("names of others are forwarded for whom it is allowed, ours are answered to all") {
-  Upstream upstream;
+  FakeUpstream upstream;
   ServerOptions options = local_options();
   options.upstreams = {upstream.at()};
   RunningServer open{options};
@@ -199,7 +199,7 @@ TEST_CASE("names of others are forwarded for whom it is allowed, ours are answer
 }
 
 TEST_CASE("a forwarded name is asked for once while its answer lasts, and old when all is silent") {
-  Upstream upstream;
+  FakeUpstream upstream;
   ServerOptions options = local_options();
   options.upstreams = {upstream.at()};
   RunningServer running{options};
@@ -237,8 +237,8 @@ TEST_CASE("a connection says how long it may idle to who asks") {
 }
 
 TEST_CASE("another policy holds from now on, and what was asked under the old one is answered") {
-  Upstream before;
-  Upstream after;
+  FakeUpstream before;
+  FakeUpstream after;
   before.silence();
   ServerOptions options = local_options();
   options.upstreams = {before.at()};
