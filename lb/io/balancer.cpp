@@ -39,6 +39,9 @@ constexpr std::size_t kSliceChanges = 2000;
 constexpr std::size_t kMaxWaiting = 1'000'000;
 constexpr Duration kFirstBackoff{100};
 constexpr Duration kMaxBackoff{10'000};
+/// A route is refused while its source address is not there, or not yet tried for duplicates.
+constexpr Duration kFirstRouteRetry{250};
+constexpr Duration kMaxRouteRetry{4'000};
 /// Reads after foreign changes, should somebody change things all the time.
 constexpr Duration kForeignPause{1000};
 /// How often the counters are read for somebody who looks at them.
@@ -147,6 +150,8 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   bool read_wanted_ = false;
   TimePoint not_before_{};  // for the next read that is wanted
   Duration backoff_{kFirstBackoff};
+  Duration route_backoff_{kFirstRouteRetry};
+  std::optional<TimePoint> routes_due_;  // again
   TimePoint last_reconcile_{};
   TimePoint last_foreign_{};  // when the latest foreign change was, or will be, answered
   bool counters_wanted_ = false;
@@ -329,8 +334,13 @@ void Balancer::Impl::publish_routes() {
     metrics_.error("route");
     last_error_ = "route to the VIP range: " + changed.error().message();
     log_.warn("lb: " + last_error_);
+    routes_due_ = Clock::now() + route_backoff_;
+    route_backoff_ = std::min(route_backoff_ * 2, kMaxRouteRetry);
+    wake_.cancel();
     return;
   }
+  routes_due_.reset();
+  route_backoff_ = kFirstRouteRetry;
   if (routes_published_) metrics_.repairs.Increment(static_cast<double>(*changed));
   routes_published_ = true;
 }
@@ -501,6 +511,7 @@ asio::awaitable<void> Balancer::Impl::watch_unanswered() {
 void Balancer::Impl::on_tick() {
   const TimePoint now = Clock::now();
   if (programmer_.advance(now)) work(now);
+  if (routes_due_ && now >= *routes_due_) publish_routes();
   if (reading_) return;
   if (read_wanted_ && now >= not_before_) {
     start_read(true);
@@ -519,6 +530,7 @@ asio::awaitable<void> Balancer::Impl::tick() {
     TimePoint next = last_reconcile_ + options_.reconcile_interval;
     if (counters_wanted_) next = std::min<TimePoint>(next, last_reconcile_ + kCounterAge);
     if (const auto rested = programmer_.table().outliers().next()) next = std::min(next, *rested);
+    if (routes_due_) next = std::min(next, *routes_due_);
     next = std::max<TimePoint>(next, Clock::now() + kFirstBackoff);
     if (read_wanted_ && !reading_) next = std::min(next, std::max(not_before_, Clock::now()));
     wake_.expires_at(next);

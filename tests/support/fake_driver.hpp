@@ -29,6 +29,7 @@ class FakeKernel {
   std::size_t routes_changed = 0;
   std::vector<lb::UdpKeep> flushes;
   int flushes_to_refuse = 0;
+  int routes_to_refuse = 0;
   std::size_t writes = 0;  // transactions that were carried out
   std::size_t calls = 0;   // everything that can fail
   std::size_t reads = 0;
@@ -94,6 +95,10 @@ class FakeDriver final : public lb::Driver {
   Result<std::size_t> publish_routes(const lb::RouteSources& sources) override {
     const std::scoped_lock lock{kernel_.mutex};
     if (fails()) return error(kernel_.fail_with);
+    if (kernel_.routes_to_refuse > 0) {
+      --kernel_.routes_to_refuse;
+      return error(EINVAL);
+    }
     const std::size_t changed = kernel_.routes == sources ? 0 : 1;
     kernel_.routes = sources;
     kernel_.routes_changed += changed;

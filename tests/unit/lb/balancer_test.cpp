@@ -137,6 +137,22 @@ TEST_CASE("a refused change is tried again") {
   CHECK(fixture.metric("muster_lb_errors_total") == 1);
 }
 
+TEST_CASE("routes that the kernel refuses for now are tried again, though nothing else happens") {
+  FakeKernel kernel;
+  kernel.routes_to_refuse = 3;
+  BalancerOptions options;
+  options.node_v4 = ip("192.168.0.1");
+  options.reconcile_interval = std::chrono::hours{1};
+  Fixture fixture{kernel, options};
+  fixture.run();
+  fixture.balancer.apply(delta_of({added(web(1))}));
+  CHECK(fixture.until([&] {
+    const std::scoped_lock lock{kernel.mutex};
+    return kernel.routes_changed == 1;
+  }));
+  CHECK(kernel.routes_to_refuse == 0);
+}
+
 TEST_CASE("a foreign flush is mended at once") {
   FakeKernel kernel;
   Fixture fixture{kernel};
