@@ -50,8 +50,8 @@ class TlsUpstream {
   bool idle() const noexcept { return waits_ == 0; }
 
  private:
-  static constexpr std::size_t kRead = 16 * 1024;  // a TLS record
-  static constexpr unsigned kReadsPerWake = 8;     // so that others have their turn
+  static constexpr std::size_t kRead = std::size_t{16} * 1024;  // a TLS record
+  static constexpr unsigned kReadsPerWake = 8;                  // so that others have their turn
 
   // `then` gets the outcome, unless the connection has ended meanwhile.
   template <class Then>
