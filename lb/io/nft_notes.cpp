@@ -13,7 +13,8 @@ std::vector<std::uint8_t> payload_note(std::uint32_t header, std::uint32_t field
 std::vector<std::uint8_t> concat_note(const std::vector<std::vector<std::uint8_t>>& parts) {
   constexpr std::uint32_t kConcat = 13;
   Notes inner;
-  for (std::uint8_t i = 0; i < parts.size(); ++i) inner.note(i, parts[i]);
+  std::uint8_t place = 0;
+  for (const auto& part : parts) inner.note(place++, part);
   return Notes{}.number(0, kConcat).note(1, inner.bytes()).bytes();
 }
 

@@ -77,7 +77,7 @@ std::vector<Unanswered> UnansweredWatch::drain() {
     if (got->empty()) break;
     netlink::Messages messages{*got};
     while (const auto message = messages.next()) {
-      if (auto one = read(*message)) all.push_back(std::move(*one));
+      if (const auto one = read(*message)) all.push_back(*one);
     }
   }
   return all;
