@@ -38,7 +38,7 @@ namespace {
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t kReadBytes = 4096;
 constexpr std::size_t kWriteBytes =
-    256 * 1024;  // one write's size: progress is seen in these steps
+    std::size_t{256} * 1024;  // one write's size: progress is seen in these steps
 constexpr int kBacklog = 128;
 constexpr Duration kAcceptPause{100};  // when descriptors ran out: until some are closed
 // What a client still sends after an error is read for this long: closing with unread octets

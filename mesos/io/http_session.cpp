@@ -66,6 +66,7 @@ class HttpSession::Impl {
 
   asio::awaitable<Result<void>> connect(std::vector<IpAddress> addresses, Duration limit) {
     std::vector<asio::ip::tcp::endpoint> endpoints;
+    endpoints.reserve(addresses.size());
     for (const IpAddress& address : addresses) endpoints.push_back(to_asio(address, url_.port));
     lowest().expires_after(limit);
     const auto [error, endpoint] = co_await lowest().async_connect(endpoints, kToken);

@@ -16,7 +16,7 @@ Result<MasterUrl, std::string> MasterUrl::parse(std::string_view text) {
   const bool tls = url->scheme() == "https";
   if (!tls && url->scheme() != "http") return given + " is neither http nor https" + wanted;
   if (url->has_userinfo()) return given + ": user and password have settings of their own";
-  if ((url->encoded_path() != "" && url->encoded_path() != "/") || url->has_query() ||
+  if ((!url->encoded_path().empty() && url->encoded_path() != "/") || url->has_query() ||
       url->has_fragment()) {
     return given + " has more than a host and a port" + wanted;
   }

@@ -230,6 +230,7 @@ std::vector<Master> Observer::Impl::all_masters(std::optional<Master> leader) co
   }
   if (leader) out.insert_or_assign(leader->endpoint, *leader);
   std::vector<Master> masters;
+  masters.reserve(out.size());
   for (auto& [endpoint, master] : out) masters.push_back(std::move(master));
   return masters;
 }

@@ -39,7 +39,7 @@ asio::awaitable<Found> Observer::Impl::agents() {
     Target target{url, true, true};  // GCC 12 frees a temporary in here twice
     Found found = co_await agents_of(std::move(target));
     if (found) co_return found;
-    error = std::move(found.error());
+    error = found.error();
   }
   co_return error;
 }

@@ -22,8 +22,8 @@ class RecordQueue {
   static constexpr std::size_t kMaxOctets = std::size_t{256} << 20;
   static constexpr std::size_t kMaxRecords = 500'000;
 
-  explicit RecordQueue(boost::asio::any_io_executor executor)
-      : changed_{std::move(executor), boost::asio::steady_timer::time_point::max()} {}
+  explicit RecordQueue(const boost::asio::any_io_executor& executor)
+      : changed_{executor, boost::asio::steady_timer::time_point::max()} {}
 
   /// False if it does not fit. A single record always does, whatever its size.
   bool push(std::string record) {

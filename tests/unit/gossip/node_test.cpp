@@ -6,9 +6,11 @@
 #include <map>
 #include <optional>
 #include <thread>
+#include <unistd.h>
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/udp.hpp>
 #include <doctest/doctest.h>
 #include <prometheus/registry.h>
@@ -19,10 +21,22 @@ using namespace std::chrono_literals;
 
 namespace {
 
+// One that UDP and TCP can have, below those that the kernel gives to other tests' connections.
 Endpoint free_endpoint() {
-  boost::asio::io_context context;
-  boost::asio::ip::udp::socket socket{context, {boost::asio::ip::address_v4::loopback(), 0}};
-  return {*IpAddress::parse("127.0.0.1"), *Port::from(socket.local_endpoint().port())};
+  constexpr unsigned kFirst = 12'000;
+  constexpr unsigned kPorts = 20'000;
+  static unsigned next = static_cast<unsigned>(::getpid()) * 16;
+  const auto loopback = boost::asio::ip::address_v4::loopback();
+  for (;;) {
+    const auto port = static_cast<std::uint16_t>(kFirst + next++ % kPorts);
+    boost::asio::io_context context;
+    boost::asio::ip::udp::socket datagrams{context, boost::asio::ip::udp::v4()};
+    boost::asio::ip::tcp::acceptor stream{context, boost::asio::ip::tcp::v4()};
+    boost::system::error_code taken;
+    datagrams.bind({loopback, port}, taken);
+    if (!taken) stream.bind({loopback, port}, taken);
+    if (!taken) return {*IpAddress::parse("127.0.0.1"), *Port::from(port)};
+  }
 }
 
 struct Running {
