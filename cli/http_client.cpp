@@ -7,6 +7,7 @@
 #include <boost/beast/http.hpp>
 
 #include "base/io/async.hpp"
+#include "base/io/to_asio.hpp"
 
 namespace muster::cli {
 namespace {
@@ -18,15 +19,10 @@ namespace http = beast::http;
 constexpr std::uint64_t kMaxReply = 1ULL << 30;
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 
-asio::ip::tcp::endpoint to_asio(const Endpoint& endpoint) {
-  const std::uint16_t port = endpoint.port.number();
-  if (endpoint.address.is_v4()) return {asio::ip::address_v4{endpoint.address.v4()}, port};
-  return {asio::ip::address_v6{endpoint.address.v6()}, port};
-}
-
 asio::awaitable<Result<HttpReply>> exchange(Endpoint server, std::string path) {
   beast::tcp_stream stream{co_await asio::this_coro::executor};
-  const auto [connect_error] = co_await stream.async_connect(to_asio(server), kToken);
+  const auto at = to_asio<asio::ip::tcp::endpoint>(server);
+  const auto [connect_error] = co_await stream.async_connect(at, kToken);
   if (connect_error) co_return connect_error;
 
   http::request<http::empty_body> request{http::verb::get, path, 11};

@@ -9,6 +9,7 @@
 #include <boost/asio/ip/udp.hpp>
 
 #include "base/io/async.hpp"
+#include "base/io/to_asio.hpp"
 
 namespace muster::cli {
 namespace {
@@ -17,17 +18,10 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using asio::ip::udp;
 
-template <class Protocol>
-typename Protocol::endpoint to_asio(const Endpoint& at) {
-  const std::uint16_t port = at.port.number();
-  if (at.address.is_v4()) return {asio::ip::address_v4{at.address.v4()}, port};
-  return {asio::ip::address_v6{at.address.v6()}, port};
-}
-
 asio::awaitable<Result<std::string>> dial(Endpoint target) {
   tcp::socket socket{co_await asio::this_coro::executor};
-  const auto [error] =
-      co_await socket.async_connect(to_asio<tcp>(target), asio::as_tuple(asio::use_awaitable));
+  const auto [error] = co_await socket.async_connect(to_asio<tcp::endpoint>(target),
+                                                     asio::as_tuple(asio::use_awaitable));
   if (error) co_return error;
   ErrorCode unknown;
   const auto local = socket.local_endpoint(unknown);
@@ -65,7 +59,7 @@ Probe route_to(const Endpoint& target) {
   asio::io_context context;
   udp::socket socket{context};
   ErrorCode error;
-  const auto at = to_asio<udp>(target);
+  const auto at = to_asio<udp::endpoint>(target);
   if (!socket.open(at.protocol(), error)) socket.connect(at, error);
   Probe out;
   const auto local = error ? udp::endpoint{} : socket.local_endpoint(error);

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/parse_endpoint.hpp"
 #include "daemon/config_section.hpp"
 #include "daemon/config_values.hpp"
 #include "mesos/core/zk_url.hpp"
@@ -35,7 +36,7 @@ void read_node(Section node, Config::Node& out) {
                   "its host still answers",
                   "`node.address`, port 5051"},
                  [&](const std::string& text) {
-                   out.agent = endpoint_of(text, kAgentPort);
+                   out.agent = parse_endpoint(text, kAgentPort);
                    return out.agent && out.agent->address.is_unicast();
                  });
   node.finish();
@@ -101,13 +102,13 @@ void read_gossip(Section gossip, bool there, Config::Gossip& out) {
       {"off: this node observes the master for itself", "`true` with a `[gossip]` section"});
   gossip.each_text("listen", "an address like \"10.0.0.1\" or \"10.0.0.1:61420\"",
                    {"UDP and TCP", "`node.address`, port 61420"}, [&](const std::string& text) {
-                     out.listen = endpoint_of(text, kGossipPort);
+                     out.listen = parse_endpoint(text, kGossipPort);
                      return out.listen.has_value();
                    });
   gossip.each_text("advertise", "an address like \"10.0.0.1:61420\", or a list of them",
                    {"where others reach it, if that differs", "`gossip.listen`"},
                    [&](const std::string& text) {
-                     const auto endpoint = endpoint_of(text, kGossipPort);
+                     const auto endpoint = parse_endpoint(text, kGossipPort);
                      const bool good = endpoint && endpoint->address.is_unicast();
                      if (good) out.advertise.push_back(*endpoint);
                      return good;
@@ -335,6 +336,12 @@ bool is_private(const std::filesystem::path& file) {
   const auto mode = std::filesystem::status(file, error).permissions();
   const auto others = perms::others_all | perms::group_write;
   return !error && (mode & others) == perms::none;
+}
+
+void require_private(const std::filesystem::path& file, std::string_view key) {
+  if (is_private(file)) return;
+  throw ConfigError{file.string() + ": " + std::string{key} +
+                    ": expected a file that others cannot read: chmod 640"};
 }
 
 Config load_config(const std::filesystem::path& path, const Overrides& overrides) {

@@ -151,6 +151,8 @@ Config load_config(const std::filesystem::path& path, const Overrides& overrides
 /// Whether nobody but owner and group can read a file that holds a secret, and nobody but the
 /// owner write it. False also where it cannot be asked.
 bool is_private(const std::filesystem::path& file);
+/// Throws ConfigError, which names `key`, where it is not.
+void require_private(const std::filesystem::path& file, std::string_view key);
 
 /// The same from text; `name` stands for the file in messages.
 Config parse_config(std::string_view text, std::string_view name, const Overrides& overrides = {});

@@ -1,3 +1,4 @@
+#include "base/parse_endpoint.hpp"
 #include "daemon/config_values.hpp"
 
 namespace muster::daemon {
@@ -9,7 +10,7 @@ constexpr std::uint16_t kHttpPort = 8123;  // Mesos-DNS's
 void endpoints(Section& section, std::string_view key, std::string_view expected, Help help,
                std::vector<Endpoint>& out, std::uint16_t port = kDnsPort) {
   section.each_text(key, expected, help, [&](const std::string& text) {
-    const auto endpoint = endpoint_of(text, port);
+    const auto endpoint = parse_endpoint(text, port);
     if (endpoint) out.push_back(*endpoint);
     return endpoint.has_value();
   });
@@ -146,7 +147,7 @@ void read_dns(Section dns, Config::Dns& out) {
       dns, "listen", "an address like \"127.0.0.1\" or \"127.0.0.1:53\", or a list of them",
       {"address or list of addresses, port 53 if none is given, UDP and TCP", "`\"127.0.0.1:53\"`"},
       out.listen);
-  if (out.listen.empty()) out.listen.push_back(*endpoint_of("127.0.0.1", kDnsPort));
+  if (out.listen.empty()) out.listen.push_back(*parse_endpoint("127.0.0.1", kDnsPort));
   dns.integer("workers", 1, 64, out.workers, {"threads that answer, 1 to 64"});
   dns.each_text("domain", "a domain name like \"mesos\"",
                 {"the domain of Mesos-DNS names", "`\"mesos\"`"}, [&](const std::string& text) {

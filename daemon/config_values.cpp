@@ -4,14 +4,9 @@
 #include <charconv>
 #include <sstream>
 
-namespace muster::daemon {
+#include "base/parse_endpoint.hpp"
 
-std::optional<Endpoint> endpoint_of(const std::string& text, std::uint16_t default_port) {
-  if (const auto address = IpAddress::parse(text)) {
-    return Endpoint{*address, *Port::from(default_port)};
-  }
-  return Endpoint::parse(text);
-}
+namespace muster::daemon {
 
 bool is_zone_name(std::string_view text) {
   if (!text.empty() && text.back() == '.') text.remove_suffix(1);
@@ -39,7 +34,7 @@ bool is_prefix(const std::string& text) {
 }
 
 bool is_join(std::string& text, std::uint16_t default_port) {
-  if (const auto endpoint = endpoint_of(text, default_port)) {
+  if (const auto endpoint = parse_endpoint(text, default_port)) {
     text = to_string(*endpoint);
     return endpoint->address.is_unicast();
   }

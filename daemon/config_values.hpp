@@ -1,17 +1,12 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
-#include "base/endpoint.hpp"
 #include "daemon/config_section.hpp"
 
 namespace muster::daemon {
-
-/// `a.b.c.d`, `v6`, `a.b.c.d:port` or `[v6]:port`.
-std::optional<Endpoint> endpoint_of(const std::string& text, std::uint16_t default_port);
 
 /// A domain name of letters, digits, hyphens and underscores, within RFC 1035's sizes.
 bool is_zone_name(std::string_view text);

@@ -87,10 +87,7 @@ std::vector<gossip::Key> Mesh::read_keys() {
   const auto& path = config_.gossip.key_file;
   if (path.empty()) return keys;
   std::ifstream in{path};
-  if (in && !is_private(path)) {
-    throw ConfigError{path.string() +
-                      ": gossip.key_file: expected a file that others cannot read: chmod 640"};
-  }
+  if (in) require_private(path, "gossip.key_file");
   std::string line;
   unsigned number = 0;
   while (std::getline(in, line)) {

@@ -17,10 +17,7 @@ constexpr std::size_t kMaxSecret = std::size_t{64} * 1024;
 std::string read_secret(const std::filesystem::path& path, std::string_view key) {
   if (path.empty()) return {};
   std::ifstream in{path};
-  if (in && !is_private(path)) {
-    throw ConfigError{path.string() + ": " + std::string{key} +
-                      ": expected a file that others cannot read: chmod 640"};
-  }
+  if (in) require_private(path, key);
   std::string secret;
   if (!std::getline(in, secret) || secret.empty() || secret.size() > kMaxSecret) {
     throw ConfigError{path.string() + ": " + std::string{key} +
@@ -107,10 +104,7 @@ mesos::ObserverOptions observer_options(const Config::Mesos& config) {
   options.ca_file = config.ca_file.string();
   options.cert_file = config.cert_file.string();
   options.key_file = config.key_file.string();
-  if (!config.key_file.empty() && !is_private(config.key_file)) {
-    throw ConfigError{config.key_file.string() +
-                      ": mesos.key_file: expected a file that others cannot read: chmod 640"};
-  }
+  if (!config.key_file.empty()) require_private(config.key_file, "mesos.key_file");
   options.seed = std::random_device{}();  // nodes that lost one master must not return in step
   return options;
 }

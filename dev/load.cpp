@@ -18,6 +18,7 @@
 
 #include "base/io/async.hpp"
 #include "base/io/task_group.hpp"
+#include "base/io/to_asio.hpp"
 #include "dev/dns_query.hpp"
 #include "dev/load_report.hpp"
 
@@ -37,11 +38,6 @@ constexpr double kMaxRequests = 10e6;  // of one run: their latencies are kept
 constexpr auto kDnsTry = std::chrono::milliseconds{1000};
 constexpr int kDnsTries = 2;  // of each nameserver, as glibc by default
 constexpr std::size_t kMaxAnswer = 64 << 10;
-
-asio::ip::address to_asio(const IpAddress& address) {
-  if (address.is_v4()) return asio::ip::address_v4{address.v4()};
-  return asio::ip::address_v6{address.v6()};
-}
 
 double ms_since(TimePoint from) {
   return std::chrono::duration<double, std::milli>(Clock::now() - from).count();

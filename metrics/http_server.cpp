@@ -26,6 +26,7 @@
 
 #include "base/assert.hpp"
 #include "base/io/task_group.hpp"
+#include "base/io/to_asio.hpp"
 #include "metrics/http_request.hpp"
 
 namespace muster::metrics {
@@ -45,12 +46,6 @@ constexpr Duration kAcceptPause{100};  // when descriptors ran out: until some a
 // sends a reset, and that would take the answer away from it.
 constexpr Duration kLingerTime{1000};
 constexpr std::size_t kLingerBytes = std::size_t{64} * 1024;
-
-tcp::endpoint to_asio(const Endpoint& endpoint, bool any_port) {
-  const std::uint16_t port = any_port ? std::uint16_t{0} : endpoint.port.number();
-  if (endpoint.address.is_v4()) return {asio::ip::address_v4{endpoint.address.v4()}, port};
-  return {asio::ip::address_v6{endpoint.address.v6()}, port};
-}
 
 IpAddress from_asio(const asio::ip::address& address) {
   if (address.is_v4()) return IpAddress{address.to_v4().to_bytes()};
@@ -224,7 +219,8 @@ HttpServer::HttpServer(asio::any_io_executor control, asio::thread_pool& workers
 HttpServer::~HttpServer() = default;
 
 Result<void> HttpServer::start() {
-  const tcp::endpoint at = to_asio(impl_->options.listen, impl_->options.any_port);
+  auto at = to_asio<tcp::endpoint>(impl_->options.listen);
+  if (impl_->options.any_port) at.port(0);
   tcp::acceptor acceptor{impl_->control};
   ErrorCode error;
   acceptor.open(at.protocol(), error);

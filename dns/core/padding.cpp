@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "dns/core/octets.hpp"
 #include "dns/core/types.hpp"
 
 namespace muster::dns {
@@ -9,10 +10,6 @@ namespace {
 
 constexpr std::uint16_t kPaddingOption = 12;  // RFC 7830 §3
 constexpr std::size_t kOptionHeader = 4;      // code and length
-
-std::size_t at16(std::span<const std::byte> from, std::size_t at) noexcept {
-  return std::to_integer<std::size_t>(from[at]) << 8 | std::to_integer<std::size_t>(from[at + 1]);
-}
 
 void put16(std::vector<std::byte>& to, std::size_t at, std::size_t value) noexcept {
   to[at] = static_cast<std::byte>(value >> 8);

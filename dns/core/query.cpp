@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/byte_writer.hpp"
+#include "dns/core/octets.hpp"
 #include "dns/core/reply.hpp"
 
 namespace muster::dns {
@@ -10,10 +11,6 @@ namespace {
 
 constexpr std::uint8_t at8(std::span<const std::byte> bytes, std::size_t at) noexcept {
   return std::to_integer<std::uint8_t>(bytes[at]);
-}
-
-constexpr std::uint16_t at16(std::span<const std::byte> bytes, std::size_t at) noexcept {
-  return static_cast<std::uint16_t>(at8(bytes, at) << 8 | at8(bytes, at + 1));
 }
 
 constexpr std::uint64_t each(std::uint8_t octet) noexcept {

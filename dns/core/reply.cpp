@@ -3,14 +3,10 @@
 #include <algorithm>
 
 #include "base/byte_reader.hpp"
+#include "dns/core/octets.hpp"
 
 namespace muster::dns {
 namespace {
-
-constexpr std::uint16_t at16(std::span<const std::byte> bytes, std::size_t at) noexcept {
-  return static_cast<std::uint16_t>(std::to_integer<unsigned>(bytes[at]) << 8 |
-                                    std::to_integer<unsigned>(bytes[at + 1]));
-}
 
 constexpr std::uint32_t at32(std::span<const std::byte> bytes, std::size_t at) noexcept {
   return static_cast<std::uint32_t>(at16(bytes, at)) << 16 | at16(bytes, at + 2);

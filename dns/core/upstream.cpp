@@ -1,5 +1,6 @@
 #include "dns/core/upstream.hpp"
 
+#include "base/parse_endpoint.hpp"
 #include "dns/core/name.hpp"
 
 namespace muster::dns {
@@ -8,13 +9,6 @@ namespace {
 constexpr std::string_view kTlsScheme = "tls://";
 constexpr std::uint16_t kDnsPort = 53;
 constexpr std::uint16_t kTlsPort = 853;  // RFC 7858 §3.1
-
-std::optional<Endpoint> parse_endpoint(std::string_view text, std::uint16_t default_port) {
-  if (const auto address = IpAddress::parse(text)) {
-    return Endpoint{*address, *Port::from(default_port)};
-  }
-  return Endpoint::parse(text);
-}
 
 // Letters, digits, hyphens and underscores: what a certificate's name may be made of.
 std::optional<std::string> parse_host(std::string_view text) {

@@ -4,17 +4,10 @@
 #include <array>
 
 #include "base/assert.hpp"
+#include "dns/core/octets.hpp"
 #include "dns/core/types.hpp"
 
 namespace muster::dns {
-namespace {
-
-std::size_t at16(std::span<const std::byte> from, std::size_t at) noexcept {
-  return std::to_integer<std::size_t>(from[at]) << 8 | std::to_integer<std::size_t>(from[at + 1]);
-}
-
-}  // namespace
-
 const char* name_of(StreamFailure failure) noexcept {
   constexpr std::array<const char*, kStreamFailures> kNames{
       "connect", "handshake", "certificate", "timeout", "closed", "garbage", "full"};
@@ -108,7 +101,7 @@ bool UpstreamStream::received(TimePoint now, std::span<const std::byte> octets, 
 
 bool UpstreamStream::take_message(TimePoint now, std::span<const std::byte> message,
                                   const Take& take, std::uint64_t& strays) {
-  const auto id = static_cast<std::uint16_t>(at16(message, 0));
+  const auto id = at16(message, 0);
   const auto found = exchanges_by_id_.find(id);
   const bool known = found != exchanges_by_id_.end();
   const ExchangeId exchange = known ? found->second : kAbandoned;

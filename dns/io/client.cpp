@@ -13,6 +13,7 @@
 #include <boost/asio/write.hpp>
 
 #include "base/io/async.hpp"
+#include "base/io/to_asio.hpp"
 #include "dns/core/reply.hpp"
 #include "dns/core/types.hpp"
 
@@ -23,14 +24,9 @@ namespace asio = boost::asio;
 using Bytes = std::vector<std::byte>;
 constexpr auto kUse = asio::as_tuple(asio::use_awaitable);
 
-asio::ip::address to_asio(const IpAddress& address) {
-  if (address.is_v4()) return asio::ip::address_v4{address.v4()};
-  return asio::ip::address_v6{address.v6()};
-}
-
 asio::awaitable<Result<Bytes>> udp_exchange(Endpoint server, Bytes query) {
   const auto executor = co_await asio::this_coro::executor;
-  const asio::ip::udp::endpoint to{to_asio(server.address), server.port.number()};
+  const auto to = to_asio<asio::ip::udp::endpoint>(server);
   asio::ip::udp::socket socket{executor};
   ErrorCode error;
   socket.open(to.protocol(), error);
@@ -52,7 +48,7 @@ asio::awaitable<Result<Bytes>> udp_exchange(Endpoint server, Bytes query) {
 asio::awaitable<Result<Bytes>> tcp_exchange(Endpoint server, Bytes query) {
   const auto executor = co_await asio::this_coro::executor;
   asio::ip::tcp::socket socket{executor};
-  const asio::ip::tcp::endpoint to{to_asio(server.address), server.port.number()};
+  const auto to = to_asio<asio::ip::tcp::endpoint>(server);
   const auto [connect_error] = co_await socket.async_connect(to, kUse);
   if (connect_error) co_return connect_error;
   // Length and message in one write (RFC 7766 §8).

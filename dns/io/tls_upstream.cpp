@@ -10,6 +10,7 @@
 #include <boost/asio/post.hpp>
 
 #include "base/assert.hpp"
+#include "base/io/to_asio.hpp"
 
 namespace muster::dns {
 namespace {
@@ -19,11 +20,6 @@ namespace asio = boost::asio;
 // What was sent and is not acknowledged for so long went to nobody, or through a NAT that forgot
 // us: known before the client gives up, so that it can be asked anew.
 constexpr int kUnacknowledgedMs = 1500;
-
-asio::ip::address to_asio(const IpAddress& address) {
-  if (address.is_v4()) return asio::ip::address_v4{address.v4()};
-  return asio::ip::address_v6{address.v6()};
-}
 
 void set_options(int socket) {
   // Advice: a connection without them works too.
@@ -77,8 +73,7 @@ void TlsUpstream::flush() {
 
 void TlsUpstream::connect() {
   stream_.opening(Clock::now());
-  const asio::ip::tcp::endpoint to{to_asio(upstream_.endpoint.address),
-                                   upstream_.endpoint.port.number()};
+  const auto to = to_asio<asio::ip::tcp::endpoint>(upstream_.endpoint);
   ErrorCode error;
   socket_.open(to.protocol(), error);
   if (!error) socket_.non_blocking(true, error);

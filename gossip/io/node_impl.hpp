@@ -19,6 +19,7 @@
 
 #include "base/io/resolver.hpp"
 #include "base/io/task_group.hpp"
+#include "base/io/to_asio.hpp"
 #include "gossip/core/gossip.hpp"
 #include "gossip/io/node.hpp"
 #include "gossip/io/node_metrics.hpp"
@@ -189,12 +190,5 @@ class Node::Impl {
   std::map<NodeUid, Member> members_;  // guarded by mutex_
   NodeStats stats_;                    // guarded by mutex_
 };
-
-/// Between the vocabulary and Asio.
-boost::asio::ip::address to_asio(const IpAddress&);
-template <class AsioEndpoint>
-AsioEndpoint to_asio(const Endpoint& endpoint) {
-  return {to_asio(endpoint.address), endpoint.port.number()};
-}
 
 }  // namespace muster::gossip

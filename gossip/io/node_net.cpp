@@ -38,13 +38,6 @@ asio::awaitable<Result<Done>> connect_once(tcp::socket& socket, tcp::endpoint to
 
 }  // namespace
 
-asio::ip::address to_asio(const IpAddress& address) {
-  if (address.is_v4()) return asio::ip::address_v4{address.v4()};
-  asio::ip::address_v6::bytes_type octets{};
-  std::copy(address.v6().begin(), address.v6().end(), octets.begin());
-  return asio::ip::address_v6{octets};
-}
-
 void Node::Impl::wait_readable() {
   udp_.async_wait(udp::socket::wait_read, [this](ErrorCode error) {
     if (error || stopping_) return;

@@ -17,6 +17,7 @@
 #include <boost/beast/ssl/ssl_stream.hpp>
 
 #include "base/assert.hpp"
+#include "base/io/to_asio.hpp"
 #include "mesos/io/certificates.hpp"
 
 namespace muster::mesos {
@@ -28,11 +29,6 @@ namespace {
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 constexpr std::uint32_t kMaxHeader = 32 * 1024;
 constexpr std::size_t kMaxHeaderValue = 400;
-
-asio::ip::tcp::endpoint to_asio(const IpAddress& address, Port port) {
-  if (address.is_v4()) return {asio::ip::address_v4{address.v4()}, port.number()};
-  return {asio::ip::address_v6{address.v6()}, port.number()};
-}
 
 std::string host_header(const MasterUrl& url) {
   const std::string whole = to_string(url);
@@ -67,7 +63,8 @@ class HttpSession::Impl {
   asio::awaitable<Result<void>> connect(std::vector<IpAddress> addresses, Duration limit) {
     std::vector<asio::ip::tcp::endpoint> endpoints;
     endpoints.reserve(addresses.size());
-    for (const IpAddress& address : addresses) endpoints.push_back(to_asio(address, url_.port));
+    for (const IpAddress& address : addresses)
+      endpoints.push_back(to_asio<asio::ip::tcp::endpoint>({address, url_.port}));
     lowest().expires_after(limit);
     const auto [error, endpoint] = co_await lowest().async_connect(endpoints, kToken);
     if (error) co_return error;

@@ -14,6 +14,7 @@
 
 #include "base/io/async.hpp"
 #include "base/io/resolver.hpp"
+#include "base/io/to_asio.hpp"
 #include "base/rng.hpp"
 #include "mesos/core/problems.hpp"
 #include "mesos/core/zk_wire.hpp"
@@ -27,11 +28,6 @@ namespace {
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 // A change of leader makes several changes of the node in a row.
 constexpr int kMaxRounds = 20;
-
-tcp::endpoint to_asio(const IpAddress& address, Port port) {
-  if (address.is_v4()) return {asio::ip::address_v4{address.v4()}, port.number()};
-  return {asio::ip::address_v6{address.v6()}, port.number()};
-}
 
 }  // namespace
 
@@ -130,7 +126,8 @@ asio::awaitable<Result<std::string>> ZkDetector::Impl::enter(const ZkUrl::Server
   auto addresses = co_await resolver_.resolve(server.host, options_.connect_timeout);
   if (!addresses) co_return addresses.error();
   std::vector<tcp::endpoint> endpoints;
-  for (const IpAddress& address : *addresses) endpoints.push_back(to_asio(address, server.port));
+  for (const IpAddress& address : *addresses)
+    endpoints.push_back(to_asio<tcp::endpoint>({address, server.port}));
   const auto [error, endpoint] = co_await asio::async_connect(session.socket, endpoints, kToken);
   if (error) co_return error;
   ErrorCode ignored;
