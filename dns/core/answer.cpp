@@ -67,6 +67,12 @@ bool take_cookie(std::span<const std::byte> message, const Query& query,
 Answer answer(std::span<const std::byte> message, const ZoneSnapshot& zones,
               const AnswerOptions& options, std::span<std::byte> out, Query& query) noexcept {
   const QueryVerdict verdict = parse_query(message, query);
+  return answer(message, query, verdict, zones, options, out);
+}
+
+Answer answer(std::span<const std::byte> message, const Query& query, QueryVerdict verdict,
+              const ZoneSnapshot& zones, const AnswerOptions& options,
+              std::span<std::byte> out) noexcept {
   if (out.size() < kMinUdpSize || verdict == QueryVerdict::drop) return {};
   OptContent opt;
   const bool cookie_valid = take_cookie(message, query, options, opt);

@@ -52,6 +52,10 @@ struct AnswerOptions {
 /// says which choice was made where they leave one.
 Answer answer(std::span<const std::byte> message, const ZoneSnapshot& zones,
               const AnswerOptions& options, std::span<std::byte> out, Query& query) noexcept;
+/// The same for who has parsed the message already, and what parse_query() said of it.
+Answer answer(std::span<const std::byte> message, const Query& query, QueryVerdict verdict,
+              const ZoneSnapshot& zones, const AnswerOptions& options,
+              std::span<std::byte> out) noexcept;
 
 /// A reply without records: `code` and, for EDNS clients, OPT and an extended error (0: none).
 /// For what the forwarder has to refuse. Returns the octets written; `out` must hold 512.

@@ -9,6 +9,9 @@
 namespace muster::dns {
 namespace {
 
+constexpr std::size_t kCacheLine = 64;
+constexpr std::size_t kBlockAhead = 256;  // of a block: an A answer whole, an SRV answer half
+
 constexpr std::uint32_t tag_of(std::uint64_t hash) noexcept {
   return static_cast<std::uint32_t>(hash >> 32) | 1U;
 }
@@ -28,7 +31,7 @@ ZoneSnapshot::ZoneSnapshot(std::shared_ptr<const ZoneTable> table, std::uint64_t
 }
 
 std::size_t ZoneSnapshot::Shard::probe(std::uint32_t tag, std::string_view name) const noexcept {
-  std::size_t slot = (tag >> 1) % kSlots;
+  std::size_t slot = home_of(tag);
   // Ends at an empty slot; kMaxPerShard leaves some.
   for (; tags[slot] != 0; slot = (slot + 1) % kSlots) {
     if (tags[slot] == tag && NodeView{nodes[slot].get()}.name() == name) return slot;
@@ -52,7 +55,7 @@ void ZoneSnapshot::Shard::erase(std::uint32_t tag, std::string_view name) {
   --used;
   // Close the gap: whoever probed past it has to be found from its own slot again.
   for (std::size_t next = (hole + 1) % kSlots; tags[next] != 0; next = (next + 1) % kSlots) {
-    const std::size_t home = (tags[next] >> 1) % kSlots;
+    const std::size_t home = home_of(tags[next]);
     if ((next - home) % kSlots >= (next - hole) % kSlots) {
       tags[hole] = tags[next];
       nodes[hole] = std::move(nodes[next]);
@@ -63,9 +66,33 @@ void ZoneSnapshot::Shard::erase(std::uint32_t tag, std::string_view name) {
   nodes[hole] = nullptr;
 }
 
+std::uint64_t ZoneSnapshot::key(const char* padded_name, std::size_t size) const noexcept {
+  const std::uint64_t key = name_hash(seed_, padded_name, size);
+  __builtin_prefetch(&shards_[key & (shards_.size() - 1)]);
+  return key;
+}
+
+void ZoneSnapshot::expect(std::span<const std::uint64_t> keys) const noexcept {
+  for (const std::uint64_t key : keys) {
+    const Shard& shard = shard_of(key);
+    const std::size_t home = home_of(tag_of(key));
+    __builtin_prefetch(&shard.tags[home]);
+    __builtin_prefetch(&shard.nodes[home]);
+  }
+  for (const std::uint64_t key : keys) {
+    const Shard& shard = shard_of(key);
+    const std::uint32_t tag = tag_of(key);
+    std::size_t slot = home_of(tag);
+    while (shard.tags[slot] != 0 && shard.tags[slot] != tag) slot = (slot + 1) % kSlots;
+    const std::byte* const block = shard.nodes[slot].get();
+    if (block == nullptr) continue;
+    for (std::size_t at = 0; at < kBlockAhead; at += kCacheLine) __builtin_prefetch(block + at);
+  }
+}
+
 const std::byte* ZoneSnapshot::find(const char* padded_name, std::size_t size) const noexcept {
   const std::uint64_t key = name_hash(seed_, padded_name, size);
-  const Shard& shard = *shards_[key & (shards_.size() - 1)];
+  const Shard& shard = shard_of(key);
   const std::size_t slot = shard.probe(tag_of(key), {padded_name, size});
   return shard.nodes[slot].get();
 }

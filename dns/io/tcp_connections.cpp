@@ -183,8 +183,10 @@ void TcpConnections::send_zone(Connection& connection) {
 void TcpConnections::answer(Connection& connection, std::span<const std::byte> message,
                             const ZoneSnapshot& zones) {
   Query query;
+  const QueryVerdict verdict = parse_query(message, query);
   const auto client = std::as_bytes(connection.client.octets());
-  const Answer made = worker_.respond(message, Transport::tcp, client, zones, scratch_, query);
+  const Answer made =
+      worker_.respond(message, query, verdict, Transport::tcp, client, zones, scratch_);
   if (made.kind == Answer::Kind::drop) return shut(connection);  // it does not speak DNS
   if (made.kind == Answer::Kind::forward) {
     ++connection.forwarding;

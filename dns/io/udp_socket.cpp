@@ -55,8 +55,8 @@ bool UdpSocket::serve_batch() {
   if (got <= 0) return got < 0 && errno != EAGAIN && errno != EWOULDBLOCK;
 
   const ZoneSnapshot& zones = worker_.zones();
+  parse_batch(static_cast<std::size_t>(got), zones);
   std::size_t replies = 0;
-  Query query;
   for (std::size_t i = 0; i < static_cast<std::size_t>(got); ++i) {
     const msghdr& header = received_[i].msg_hdr;
     if ((header.msg_flags & MSG_TRUNC) != 0) {
@@ -65,12 +65,12 @@ bool UdpSocket::serve_batch() {
     }
     Slot& slot = slots_[i];
     const std::span message{slot.query.data(), received_[i].msg_len};
-    const Answer answer =
-        worker_.respond(message, Transport::udp, octets_of(slot.from), zones, slot.reply, query);
+    const Answer answer = worker_.respond(message, slot.parsed, slot.verdict, Transport::udp,
+                                          octets_of(slot.from), zones, slot.reply);
     if (answer.kind == Answer::Kind::forward) {
       const auto* const control = static_cast<const char*>(header.msg_control);
       worker_.forward(
-          message, query, Transport::udp,
+          message, slot.parsed, Transport::udp,
           Worker::UdpClient{
               this, slot.from, header.msg_namelen, {control, control + header.msg_controllen}});
     }
@@ -84,6 +84,18 @@ bool UdpSocket::serve_batch() {
   }
   send_batch(replies_.data(), replies);
   return static_cast<std::size_t>(got) == kBatch;
+}
+
+void UdpSocket::parse_batch(std::size_t count, const ZoneSnapshot& zones) {
+  std::array<std::uint64_t, kBatch> keys;
+  std::size_t known = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    Slot& slot = slots_[i];
+    slot.verdict = parse_query({slot.query.data(), received_[i].msg_len}, slot.parsed);
+    if (slot.verdict != QueryVerdict::ok) continue;
+    keys[known++] = zones.key(slot.parsed.name.data(), slot.parsed.name_size);
+  }
+  zones.expect({keys.data(), known});
 }
 
 void UdpSocket::send_batch(mmsghdr* messages, std::size_t count) {

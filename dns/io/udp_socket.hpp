@@ -32,10 +32,13 @@ class UdpSocket {
  private:
   void serve();
   bool serve_batch();
+  void parse_batch(std::size_t count, const ZoneSnapshot& zones);
   void send_batch(mmsghdr* messages, std::size_t count);
 
   struct Slot {
     alignas(8) std::array<std::byte, kMaxQuery> query;
+    Query parsed;
+    QueryVerdict verdict;
     std::array<std::byte, kDefaultUdpSize> reply;
     sockaddr_storage from;
     alignas(cmsghdr) std::array<char, kControlSize> control;

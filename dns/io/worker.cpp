@@ -111,9 +111,9 @@ const ZoneSnapshot& Worker::zones() {
   return reader_.get();
 }
 
-Answer Worker::respond(std::span<const std::byte> message, Transport transport,
-                       std::span<const std::byte> client, const ZoneSnapshot& zones,
-                       std::span<std::byte> out, Query& query) {
+Answer Worker::respond(std::span<const std::byte> message, const Query& query, QueryVerdict verdict,
+                       Transport transport, std::span<const std::byte> client,
+                       const ZoneSnapshot& zones, std::span<std::byte> out) {
   const AnswerOptions options{.rotation = rotation_++,
                               .transport = transport,
                               .recursion_available = relay_->can_forward(),
@@ -121,7 +121,7 @@ Answer Worker::respond(std::span<const std::byte> message, Transport transport,
                               .client = client,
                               .now = unix_now_,
                               .tcp_keepalive = TcpConnections::kKeepalive};
-  Answer made = answer(message, zones, options, out, query);
+  Answer made = answer(message, query, verdict, zones, options, out);
   const bool unproven = transport == Transport::udp && !made.cookie_valid;
   if (made.kind != Answer::Kind::drop && unproven && limited(client, query, out, made)) {
     // Nothing more to do: what was made is taken back.

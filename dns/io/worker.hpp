@@ -85,11 +85,12 @@ class Worker {
   const ZoneSnapshot& zones();
   /// The same snapshot for as long as it is held.
   std::shared_ptr<const ZoneSnapshot> hold_zones() { return reader_.hold(); }
-  /// Answers into `out`. For Kind::forward the caller then calls forward(), for Kind::transfer,
-  /// which comes over TCP only, it sends the zone. `client` is an address of 4 or 16 octets.
-  Answer respond(std::span<const std::byte> message, Transport transport,
-                 std::span<const std::byte> client, const ZoneSnapshot& zones,
-                 std::span<std::byte> out, Query& query);
+  /// Answers into `out` what parse_query() made `query` and `verdict` of. For Kind::forward the
+  /// caller then calls forward(), for Kind::transfer, which comes over TCP only, it sends the zone.
+  /// `client` is an address of 4 or 16 octets.
+  Answer respond(std::span<const std::byte> message, const Query& query, QueryVerdict verdict,
+                 Transport transport, std::span<const std::byte> client, const ZoneSnapshot& zones,
+                 std::span<std::byte> out);
   void forward(std::span<const std::byte> message, const Query& query, Transport transport,
                Client client);
   WorkerCounters& counters() noexcept { return counters_; }
