@@ -7,10 +7,12 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include <boost/unordered/unordered_flat_map.hpp>
+
+#include "base/slab.hpp"
 #include "base/time.hpp"
 #include "dns/core/query.hpp"
 #include "dns/core/reply_cache.hpp"
@@ -117,6 +119,8 @@ class Forwarder {
 
   /// Sends what is due and ends what is overdue. To be called at next_deadline().
   void on_time(TimePoint now, Actions& actions);
+  /// Octets that a Send or a Deliver had, for the next one: a flood then allocates nothing.
+  void recycle(std::vector<std::byte>&& octets);
   /// Perhaps too early, never too late.
   std::optional<TimePoint> next_deadline() const;
 
@@ -135,11 +139,13 @@ class Forwarder {
     std::uint16_t id;
     Transport transport;
     std::size_t limit;
-    std::vector<std::byte> question;  // in this client's spelling
+    std::vector<std::byte> question;  // in this client's spelling; empty: as it went upstream
   };
   struct Exchange {
+    ExchangeId id = 0;
     std::string key;
     std::vector<std::byte> query;
+    std::size_t question_end = 0;    // of `query`
     std::vector<std::size_t> order;  // upstreams, best first
     std::vector<TimePoint> sent_at;  // by place in `order`; of the last send
     unsigned attempts = 0;
@@ -153,23 +159,25 @@ class Forwarder {
     std::vector<std::byte> refusal;    // SERVFAIL or REFUSED: for when nobody says better
     std::vector<Waiter> waiters;
   };
-  using Exchanges = std::unordered_map<ExchangeId, Exchange>;
   using Timer = std::pair<TimePoint, ExchangeId>;
 
   const std::vector<std::size_t>* group_for(const Query& query) const noexcept;
-  std::vector<std::size_t> ranked(TimePoint now, const std::vector<std::size_t>& group) const;
-  bool attempt(TimePoint now, ExchangeId id, Exchange& exchange, Actions& actions);
-  void send_to(TimePoint now, ExchangeId id, Exchange& exchange, std::size_t place,
-               Actions& actions);
-  void ask_anew(TimePoint now, Exchanges::iterator at, std::size_t upstream, Actions& actions);
-  void next_or_fail(TimePoint now, Exchanges::iterator at, Actions& actions);
+  void rank(TimePoint now, const std::vector<std::size_t>& group,
+            std::vector<std::size_t>& out) const;
+  std::vector<std::byte> room();
+  Exchange& open_exchange(const CacheKey&);
+  void close_exchange(Exchange&);
+  bool attempt(TimePoint now, Exchange& exchange, Actions& actions);
+  void send_to(TimePoint now, Exchange& exchange, std::size_t place, Actions& actions);
+  void ask_anew(TimePoint now, Exchange& exchange, std::size_t upstream, Actions& actions);
+  void next_or_fail(TimePoint now, Exchange& exchange, Actions& actions);
   void drop_idle_timers();
-  void set_wake(ExchangeId id, Exchange& exchange, TimePoint wake);
+  void set_wake(Exchange& exchange, TimePoint wake);
   void start(TimePoint now, std::span<const std::byte> message, const Query& query,
              std::optional<Waiter> waiter, Actions& actions);
-  void finish(TimePoint now, Exchanges::iterator at, std::span<const std::byte> reply,
+  void finish(TimePoint now, Exchange& exchange, std::span<const std::byte> reply,
               Actions& actions);
-  void fail(TimePoint now, Exchanges::iterator at, std::uint16_t extended_error, Actions& actions);
+  void fail(TimePoint now, Exchange& exchange, std::uint16_t extended_error, Actions& actions);
   void note_reply(TimePoint now, const Exchange& exchange, std::size_t upstream);
   void note_failure(TimePoint now, std::size_t upstream);
   unsigned max_attempts(const Exchange& exchange) const noexcept;
@@ -179,12 +187,14 @@ class Forwarder {
   std::vector<Health> health_;
   std::vector<std::size_t> default_group_;
   std::map<std::string, std::vector<std::size_t>, std::less<>> zone_groups_;  // by wire name
-  Exchanges exchanges_;
-  std::unordered_map<std::string_view, ExchangeId> by_key_;  // of the exchanges' own keys
+  static constexpr std::size_t kMaxIdle = 512;  // of what is kept to be used again
+
+  Slab<Exchange> exchanges_{kMaxIdle};
+  boost::unordered_flat_map<std::string_view, ExchangeId> by_key_;  // of the exchanges' own keys
+  std::vector<std::vector<std::byte>> idle_octets_;
   /// A heap, the next first. Entries of exchanges that ended, or that wake at another time, stay
   /// until they are due or there are kMaxTimers: cheaper than taking each out.
   std::vector<Timer> timers_;
-  ExchangeId next_id_ = 1;
   ReplyCache cache_;
   Stats stats_;
 };

@@ -29,9 +29,9 @@ Relay::Relay(asio::io_context& context, ForwarderOptions options, Tls tls, TlsTa
       open_(forwarder_.upstreams().size()),
       timer_{context},
       tcp_{context.get_executor()},
-      buffer_(kReceiveBatch * kMaxMessageSize) {
+      buffer_{std::make_unique_for_overwrite<std::byte[]>(kReceiveBatch * kMaxMessageSize)} {
   for (std::size_t i = 0; i < kReceiveBatch; ++i) {
-    places_[i] = {buffer_.data() + i * kMaxMessageSize, kMaxMessageSize};
+    places_[i] = {buffer_.get() + i * kMaxMessageSize, kMaxMessageSize};
     received_[i].msg_hdr.msg_iov = &places_[i];
     received_[i].msg_hdr.msg_iovlen = 1;
   }
@@ -60,7 +60,7 @@ void Relay::add_tls(std::size_t upstream, const Tls& tls, TlsTallies& tallies) {
 }
 
 bool Relay::idle() const noexcept {
-  return ports_.empty() && tcp_running_ == 0 &&
+  return ports_.empty() && tcp_running_ == 0 && !flushing_ &&
          std::all_of(tls_.begin(), tls_.end(), [](const auto& at) { return at.second.idle(); });
 }
 
@@ -143,22 +143,36 @@ std::uint16_t Relay::random16() {
   return random_[--random_left_];
 }
 
+void Relay::close_to_new(Port& port) {
+  Open& open = open_[port.upstream];
+  std::erase(open.ports, &port);
+  if (open.current == &port) open.current = nullptr;
+}
+
 void Relay::retire(Port& port) {
-  std::erase(open_[port.upstream], &port);
-  if (!port.in_flight.empty() || port.closing) return;
+  close_to_new(port);
+  if (!port.in_flight.empty() || !port.unsent.empty() || port.closing) return;
   port.closing = true;
   ErrorCode ignored;
   port.socket.close(ignored);  // its wait ends, and erases it
 }
 
+// One at random for each burst, so that its queries leave, and their replies come, in few system
+// calls. Who would forge a reply knows no more for it: a port lives for kQueriesPerSocket anyway.
 Relay::Port* Relay::port_for(std::size_t upstream) {
-  std::vector<Port*>& open = open_[upstream];
-  // The first queries each open a port of their own; after that one of them at random.
-  if (open.size() >= kSocketsPerUpstream) {
-    Port* const chosen = open[random16() % open.size()];
-    if (++chosen->used >= kQueriesPerSocket) std::erase(open, chosen);
-    return chosen;
+  Open& open = open_[upstream];
+  if (open.current == nullptr) {
+    // The first bursts each open a port of their own.
+    open.current = open.ports.size() < kSocketsPerUpstream
+                       ? open_port(upstream)
+                       : open.ports[random16() % open.ports.size()];
   }
+  Port* const chosen = open.current;
+  if (chosen != nullptr && ++chosen->used >= kQueriesPerSocket) close_to_new(*chosen);
+  return chosen;
+}
+
+Relay::Port* Relay::open_port(std::size_t upstream) {
   const auto made = ports_.try_emplace(next_port_, context_).first;
   Port& port = made->second;
   port.id = next_port_++;
@@ -172,33 +186,83 @@ Relay::Port* Relay::port_for(std::size_t upstream) {
     ports_.erase(made);
     return nullptr;
   }
-  port.used = 1;
-  open.push_back(&port);
+  open_[upstream].ports.push_back(&port);
   wait(port);
   return &port;
 }
 
 void Relay::send_udp(Forwarder::Send& send, Forwarder::Actions& more) {
   Port* const port = port_for(send.upstream);
-  const auto failed = [&] {
+  if (port == nullptr) {
     forwarder_.on_error(Clock::now(), send.exchange, send.upstream, Transport::udp, more);
-  };
-  if (port == nullptr) return failed();
+    return;
+  }
   std::uint16_t id = random16();
   while (port->sent_as(id)) ++id;  // at most kQueriesPerSocket are taken
-  std::vector<std::byte>& query = send.query;
-  query[0] = static_cast<std::byte>(id >> 8);
-  query[1] = static_cast<std::byte>(id & 0xFF);
-  if (::send(port->socket.native_handle(), query.data(), query.size(), MSG_DONTWAIT) < 0) {
-    if (errno != EAGAIN && errno != ECONNREFUSED) return failed();
-    if (errno == ECONNREFUSED &&
-        ::send(port->socket.native_handle(), query.data(), query.size(), MSG_DONTWAIT) < 0) {
-      return failed();  // the first error was an older query's; this one is ours
-    }
-  }
+  send.query[0] = static_cast<std::byte>(id >> 8);
+  send.query[1] = static_cast<std::byte>(id & 0xFF);
   port->in_flight.emplace_back(id, send.exchange);
   Sent& sent = sent_[send.exchange];
   if (sent.count < sent.places.size()) sent.places[sent.count++] = {port->id, id};
+  send_soon(*port);
+  port->unsent.push_back({send.exchange, std::move(send.query)});
+  if (port->unsent.size() >= kSendBatch) send_unsent(*port, more);
+}
+
+// After what else is ready now, so that what a burst of clients asks leaves together.
+void Relay::send_soon(Port& port) {
+  if (port.unsent.empty()) unsent_.push_back(port.id);
+  if (std::exchange(flushing_, true)) return;
+  asio::post(context_, [this] {
+    flushing_ = false;
+    flush();
+  });
+}
+
+void Relay::flush() {
+  for (Open& open : open_) open.current = nullptr;
+  if (stopping_) return;
+  Forwarder::Actions more;
+  for (const PortId id : std::exchange(unsent_, {})) {
+    const auto port = ports_.find(id);
+    if (port == ports_.end()) continue;
+    send_unsent(port->second, more);
+    if (port->second.used >= kQueriesPerSocket) retire(port->second);
+  }
+  perform(more);
+}
+
+void Relay::send_unsent(Port& port, Forwarder::Actions& more) {
+  std::array<mmsghdr, kSendBatch> messages{};
+  std::array<iovec, kSendBatch> places{};
+  const std::size_t count = port.unsent.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    places[i] = {port.unsent[i].query.data(), port.unsent[i].query.size()};
+    messages[i].msg_hdr.msg_iov = &places[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
+  bool again = false;
+  for (std::size_t done = 0; done < count;) {
+    const int sent = sendmmsg(port.socket.native_handle(), messages.data() + done,
+                              static_cast<unsigned>(count - done), MSG_DONTWAIT);
+    if (sent > 0) {
+      done += static_cast<std::size_t>(sent);
+      again = false;
+      continue;
+    }
+    if (errno == EINTR) continue;
+    // The first refusal is an older query's; the second is this one's.
+    if (errno == ECONNREFUSED && !std::exchange(again, true)) continue;
+    again = false;
+    // What a full queue loses is asked again when its time is up.
+    if (errno != EAGAIN) {
+      forwarder_.on_error(Clock::now(), port.unsent[done].exchange, port.upstream, Transport::udp,
+                          more);
+    }
+    ++done;
+  }
+  for (Unsent& unsent : port.unsent) forwarder_.recycle(std::move(unsent.query));
+  port.unsent.clear();
 }
 
 void Relay::send_tls(Forwarder::Send& send, Forwarder::Actions& more) {
@@ -255,7 +319,7 @@ void Relay::receive(Port& port) {
       continue;
     }
     for (std::size_t i = 0; i < static_cast<std::size_t>(got); ++i) {
-      take_reply(port, {buffer_.data() + i * kMaxMessageSize, received_[i].msg_len}, now, actions);
+      take_reply(port, {buffer_.get() + i * kMaxMessageSize, received_[i].msg_len}, now, actions);
     }
     if (static_cast<unsigned>(got) < kReceiveBatch) break;
   }

@@ -9,13 +9,13 @@
 #include <optional>
 #include <span>
 #include <sys/socket.h>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/udp.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
 
 #include "base/io/task_group.hpp"
 #include "dns/core/forwarder.hpp"
@@ -52,6 +52,8 @@ class Relay {
     return forwarder_.cached(now, message, query, transport, out);
   }
   void refresh(std::span<const std::byte> message, const Query& query);
+  /// A reply that was given out and has been sent: its room is used again.
+  void recycle(std::vector<std::byte>&& octets) { forwarder_.recycle(std::move(octets)); }
 
   bool can_forward() const noexcept { return forwarder_.can_forward(); }
   void ask(std::span<const std::byte> message, const Query& query, Transport transport,
@@ -69,6 +71,10 @@ class Relay {
 
  private:
   using PortId = std::uint64_t;
+  struct Unsent {
+    Forwarder::ExchangeId exchange;
+    std::vector<std::byte> query;
+  };
   struct Port {
     explicit Port(boost::asio::io_context& context) : socket{context} {}
     boost::asio::ip::udp::socket socket;
@@ -78,6 +84,7 @@ class Relay {
     bool closing = false;
     // At most kQueriesPerSocket, few as a rule: searched from the front.
     std::vector<std::pair<std::uint16_t, Forwarder::ExchangeId>> in_flight;
+    std::vector<Unsent> unsent;  // leave together; at most kSendBatch
 
     std::optional<Forwarder::ExchangeId> sent_as(std::uint16_t number) const noexcept;
     void forget(std::uint16_t number) noexcept;
@@ -87,11 +94,20 @@ class Relay {
     std::array<std::pair<PortId, std::uint16_t>, Forwarder::kMaxAttempts> places{};
     std::size_t count = 0;
   };
-  static constexpr unsigned kReceiveBatch = 16;
+  /// The ports of one upstream that take new queries.
+  struct Open {
+    std::vector<Port*> ports;
+    Port* current = nullptr;  // of this burst
+  };
+  static constexpr unsigned kReceiveBatch = 32;
+  static constexpr unsigned kSendBatch = 32;
   using Ports = std::map<PortId, Port>;
 
   void perform(Forwarder::Actions& actions);
   void send_udp(Forwarder::Send& send, Forwarder::Actions& more);
+  void send_unsent(Port& port, Forwarder::Actions& more);
+  void send_soon(Port& port);
+  void flush();
   void take_reply(Port& port, std::span<const std::byte> reply, TimePoint now,
                   Forwarder::Actions& actions);
   void add_tls(std::size_t upstream, const Tls& tls, TlsTallies& tallies);
@@ -99,6 +115,8 @@ class Relay {
   void perform_tls();
   boost::asio::awaitable<void> send_tcp(Forwarder::Send send, Endpoint upstream);
   Port* port_for(std::size_t upstream);
+  Port* open_port(std::size_t upstream);
+  void close_to_new(Port& port);
   void retire(Port& port);
   void wait(Port& port);
   void receive(Port& port);
@@ -113,8 +131,10 @@ class Relay {
   Forwarder::Actions spare_;  // its room is used again
   Ports ports_;               // each has one wait outstanding, which erases it when it closes
   PortId next_port_ = 1;
-  std::vector<std::vector<Port*>> open_;  // by upstream; those that take new queries
-  std::unordered_map<Forwarder::ExchangeId, Sent> sent_;
+  std::vector<Open> open_;  // by upstream
+  boost::unordered_flat_map<Forwarder::ExchangeId, Sent> sent_;
+  std::vector<PortId> unsent_;  // ports that have some
+  bool flushing_ = false;       // a flush() is posted
   boost::asio::steady_timer timer_;
   TaskGroup tcp_;
   std::size_t tcp_running_ = 0;
@@ -124,7 +144,8 @@ class Relay {
   std::size_t random_left_ = 0;
   bool armed_ = false;
   bool stopping_ = false;
-  std::vector<std::byte> buffer_;  // kReceiveBatch messages of any size
+  // kReceiveBatch messages of any size; what no reply has reached is no memory yet.
+  std::unique_ptr<std::byte[]> buffer_;
   std::array<mmsghdr, kReceiveBatch> received_{};
   std::array<iovec, kReceiveBatch> places_{};
 };

@@ -135,6 +135,7 @@ void UdpSocket::flush() {
     header.msg_controllen = to.control.size();
   }
   send_batch(messages.data(), waiting_.size());
+  for (Waiting& waiting : waiting_) worker_.recycle(std::move(waiting.reply));
   waiting_.clear();
 }
 

@@ -211,17 +211,17 @@ void Worker::answer_transfer(std::span<const std::byte> message, Transport trans
 
 void Worker::forward(std::span<const std::byte> message, const Query& query, Transport transport,
                      Client client) {
-  const std::uint64_t number = next_client_++;
-  pending_.emplace(number, Pending{std::move(client), query.qtype, std::exchange(logged_, {})});
+  const auto [number, pending] = pending_.add();
+  pending = {std::move(client), query.qtype, std::exchange(logged_, {})};
   relay_->ask(message, query, transport, number);
   counters_.take(relay_->forwarder());
 }
 
 void Worker::deliver(Forwarder::Deliver&& made) {
-  const auto found = pending_.find(made.client);
-  if (found == pending_.end()) return;
-  Pending pending = std::move(found->second);
-  pending_.erase(found);
+  Pending* const found = pending_.find(made.client);
+  if (found == nullptr) return;
+  Pending pending = std::exchange(*found, {});
+  pending_.drop(made.client);
   counters_.count_forwarded(pending.qtype, made.rcode);
   if (!pending.logged.empty()) {
     query_log_.finish(std::move(pending.logged), {"upstream", made.rcode, made.reply.size()});

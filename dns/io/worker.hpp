@@ -8,7 +8,6 @@
 #include <string>
 #include <sys/socket.h>
 #include <thread>
-#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "base/io/snapshot.hpp"
+#include "base/slab.hpp"
 #include "dns/core/access.hpp"
 #include "dns/core/answer.hpp"
 #include "dns/core/query_log.hpp"
@@ -96,6 +96,8 @@ class Worker {
   WorkerCounters& counters() noexcept { return counters_; }
   boost::asio::io_context& context() noexcept { return context_; }
   bool can_forward() const noexcept { return relay_->can_forward(); }
+  /// A forwarded reply that has left.
+  void recycle(std::vector<std::byte>&& reply) { relay_->recycle(std::move(reply)); }
 
  private:
   std::unique_ptr<Relay> make_relay(ForwarderOptions options, Relay::Tls tls);
@@ -113,9 +115,11 @@ class Worker {
                        const AnswerOptions& options, const ZoneSnapshot& zones,
                        std::span<std::byte> out, const Query& query, Answer& made);
 
+  static constexpr std::size_t kMaxIdle = 512;
+
   struct Pending {
-    Client client;
-    std::uint16_t qtype;
+    Client client{};
+    std::uint16_t qtype = 0;
     std::string logged;  // the beginning of its line in the query log, if it has one
   };
 
@@ -137,8 +141,7 @@ class Worker {
   Notifier notifier_;
   std::list<std::unique_ptr<UdpSocket>> udp_;
   std::unique_ptr<TcpConnections> tcp_;
-  std::unordered_map<std::uint64_t, Pending> pending_;  // bounded by the forwarder's waiters
-  std::uint64_t next_client_ = 1;
+  Slab<Pending> pending_{kMaxIdle};  // bounded by the forwarder's waiters
   std::uint32_t rotation_;
   bool flushing_ = false;  // a flush of the sockets is posted
   std::thread thread_;
