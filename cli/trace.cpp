@@ -63,6 +63,20 @@ class Steps {
   json::array all_;
 };
 
+// This node's own connections pass no such chain, so what is found is no verdict on them.
+void check_firewall(const json::value& lb, Steps& steps) {
+  const json::value* chains = at(lb, "dropping");
+  if (chains == nullptr || !chains->is_array() || chains->get_array().empty()) return;
+  std::string all;
+  for (const json::value& chain : chains->get_array()) {
+    if (chain.is_string()) all += (all.empty() ? "" : ", ") + std::string{chain.get_string()};
+  }
+  steps.say(Verdict::unknown, "firewall",
+            all +
+                " drops forwarded packets it does not know: containers with addresses of their "
+                "own may not reach VIPs (lb.forward_accept = true, or a rule: muster check)");
+}
+
 // Returns the driver that the daemon balances with; "off": none.
 std::string check_daemon(const Target& target, Steps& steps) {
   const auto status = ask_daemon(target, "/v1/status");
@@ -79,6 +93,7 @@ std::string check_daemon(const Target& target, Steps& steps) {
     steps.say(Verdict::bad, "daemon", "not ready: " + text(*status, "not_ready") + state);
   }
   const json::value* lb = at(*status, "lb");
+  if (lb != nullptr) check_firewall(*lb, steps);
   return lb == nullptr ? "off" : text(*lb, "driver");
 }
 

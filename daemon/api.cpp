@@ -149,6 +149,7 @@ json::object lb_part(const ApiSources& from, TimePoint now) {
       {"backends", status.applied_backends},
       {"last_reconcile_seconds", seconds_since(status.last_reconcile, now)},
       {"last_error", status.last_error},
+      {"dropping", texts(status.dropping, [](const std::string& chain) { return chain; })},
   };
 }
 

@@ -157,6 +157,9 @@ void read_lb(Section lb, Config::Lb& out) {
               {"with ipvs: how long connections to a backend that has left may go on"});
   lb.text("bpf_cgroup", out.bpf_cgroup,
           {"with bpf: the cgroup2 folder whose processes it serves", "the root: all processes"});
+  lb.boolean("forward_accept", out.forward_accept,
+             {"keep rules in the host's firewalls that accept what containers send to VIPs, where "
+              "those drop forwarded packets: data-plane.md"});
   lb.finish();
 }
 

@@ -82,6 +82,7 @@ struct Config {
     std::string ipvs_scheduler = "wlc";
     Duration ipvs_drain{std::chrono::minutes{10}};
     std::string bpf_cgroup = {};
+    bool forward_accept = false;
   };
   struct Metrics {
     Endpoint listen{IpAddress{IpAddress::V4{127, 0, 0, 1}}, *Port::from(61421)};

@@ -52,6 +52,8 @@ Result<void> Balancer::Impl::start() {
     last_error_ = "\"" + *text + "\" is not a range such as 11.0.0.0/8";
     return Errc::bad_range;
   }
+  range_v4_ = config.range_v4;
+  range_v6_ = config.range_v6;
   auto opened = driver_->open(config);
   if (!opened) {
     last_error_ = opened.error().message() + ": " + driver_->detail();
@@ -174,6 +176,7 @@ void Balancer::Impl::settle() {
   }
   if (!routes_published_) publish_routes();
   if (!retired_once_) retire_others();
+  keep_forward(false);
   for (auto& [vip, backends] : programmer_.take_udp_changes()) {
     pending_.udp.insert_or_assign(vip, std::move(backends));
   }
@@ -222,7 +225,8 @@ Balancer::Status Balancer::Impl::status() const {
           .last_error = healthy ? std::string{} : std::move(error),
           .applied_vips = programmer_.applied().size(),
           .applied_backends = programmer_.applied_backends(),
-          .last_reconcile = last_reconcile_};
+          .last_reconcile = last_reconcile_,
+          .dropping = dropping_};
 }
 
 Balancer::Balancer(asio::any_io_executor control, std::unique_ptr<Driver> driver,

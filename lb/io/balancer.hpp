@@ -33,6 +33,9 @@ struct BalancerOptions {
   /// IPVS: see DriverConfig.
   std::string ipvs_scheduler = "wlc";
   Duration ipvs_drain{std::chrono::minutes{10}};
+  /// Keep rules in other programs' firewalls that accept what containers send to Vips, where those
+  /// would drop it. Without: take away what an earlier run has left of them.
+  bool forward_accept = false;
   /// bpf: see DriverConfig.
   std::string bpf_cgroup = {};
 };
@@ -86,6 +89,9 @@ class Balancer {
     std::uint64_t applied_vips = 0;
     std::uint64_t applied_backends = 0;
     TimePoint last_reconcile;
+    /// Firewall chains that drop what they do not know of what this node forwards, without a rule
+    /// of ours: `ip filter FORWARD`.
+    std::vector<std::string> dropping;
   };
   Status status() const;
 

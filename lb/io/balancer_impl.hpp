@@ -83,6 +83,9 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   void flushed(const Flushed& result, const Stale& stale);
   void publish_routes();
   void retire_others();
+  void keep_forward(bool anyway);
+  void forward_later();
+  void forward_kept(const Result<ForwardOutcome>& outcome);
   void start_read(bool exclusive);
   void finish_read(ReadResult result, std::uint64_t epoch, bool exclusive);
   void publish_counts(std::shared_ptr<const ConnectionTotals> totals);
@@ -100,6 +103,8 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   Programmer programmer_;
   Capabilities capabilities_;
   RouteSources sources_;
+  std::optional<Prefix> range_v4_;
+  std::optional<Prefix> range_v6_;
   LogOnce log_;
   std::string last_error_;
 
@@ -110,6 +115,12 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   bool routes_published_ = false;
   bool retiring_ = false;  // another driver's things are being looked at
   bool retired_once_ = false;
+
+  std::optional<forward::Acceptance> accepted_;  // what the firewalls were last made to accept
+  bool forwarding_ = false;                      // they are being looked at
+  std::optional<TimePoint> forward_due_;         // again
+  TimePoint last_forward_{};
+  std::vector<std::string> dropping_;
 
   /// Goes up with every write; a read that began before one tells nothing about now.
   std::uint64_t epoch_ = 0;

@@ -155,6 +155,7 @@ void Balancer::Impl::finish_read(ReadResult result, std::uint64_t epoch, bool ex
   if (routes_published_ && programmer_.serving()) {
     publish_routes();
     retire_others();
+    keep_forward(true);
   }
   wake_.cancel();
 }
@@ -184,7 +185,9 @@ asio::awaitable<void> Balancer::Impl::watch() {
   asio::posix::stream_descriptor descriptor{control_, ::dup(driver_->monitor_fd())};
   for (;;) {
     co_await descriptor.async_wait(asio::posix::stream_descriptor::wait_read, asio::use_awaitable);
-    if (!driver_->drain_monitor()) continue;
+    const bool ours = driver_->drain_monitor();
+    if (driver_->take_firewall_change()) forward_later();
+    if (!ours) continue;
     metrics_.foreign.Increment();
     log_.warn("lb: somebody else changed what is ours; reading it again");
     ++epoch_;  // what is being read may be half old
@@ -221,6 +224,7 @@ void Balancer::Impl::on_tick() {
   const TimePoint now = Clock::now();
   if (programmer_.advance(now)) work(now);
   if (routes_due_ && now >= *routes_due_) publish_routes();
+  if (forward_due_ && now >= *forward_due_) keep_forward(true);
   if (reading_) return;
   if (read_wanted_ && now >= not_before_) {
     start_read(true);
@@ -241,6 +245,7 @@ asio::awaitable<void> Balancer::Impl::tick() {
     if (const auto rested = programmer_.table().outliers().next()) next = std::min(next, *rested);
     if (routes_due_) next = std::min(next, *routes_due_);
     next = std::max<TimePoint>(next, Clock::now() + kFirstBackoff);
+    if (forward_due_ && !forwarding_) next = std::min(next, std::max(*forward_due_, Clock::now()));
     if (read_wanted_ && !reading_) next = std::min(next, std::max(not_before_, Clock::now()));
     wake_.expires_at(next);
     boost::system::error_code woken;  // or cancelled, which the next co_await notices

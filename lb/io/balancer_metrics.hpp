@@ -46,7 +46,13 @@ struct BalancerMetrics {
         ejections{counter(registry, "muster_lb_ejections_total",
                           "Times a backend that did not answer was given a rest")},
         ejected{gauge(registry, "muster_lb_ejected_backends",
-                      "Backends that rest because they did not answer")} {}
+                      "Backends that rest because they did not answer")},
+        accepting{gauge(registry, "muster_lb_forward_chains_accepting",
+                        "Firewall chains that accept forwarded VIP traffic by rules of ours")},
+        dropping{
+            gauge(registry, "muster_lb_forward_chains_dropping",
+                  "Firewall chains that drop forwarded packets they do not know, without rules "
+                  "of ours")} {}
 
   static prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name,
                                   const char* help) {
@@ -75,6 +81,8 @@ struct BalancerMetrics {
   prometheus::Counter& unanswered;
   prometheus::Counter& ejections;
   prometheus::Gauge& ejected;
+  prometheus::Gauge& accepting;
+  prometheus::Gauge& dropping;
 };
 
 }  // namespace muster::lb

@@ -130,6 +130,7 @@ class BpfDriver final : public Driver {
   std::vector<Unanswered> take_unanswered() override { return nft_->take_unanswered(); }
   int monitor_fd() const noexcept override { return nft_->monitor_fd(); }
   bool drain_monitor() override { return nft_->drain_monitor(); }
+  bool take_firewall_change() override { return nft_->take_firewall_change(); }
 
   Result<std::size_t> present() override {
     const auto tables = nft_->present();

@@ -1,8 +1,5 @@
 #include "lb/io/driver.hpp"
 
-#include <charconv>
-#include <system_error>
-
 namespace muster::lb {
 namespace {
 
@@ -56,28 +53,6 @@ class Category final : public boost::system::error_category {
 const boost::system::error_category& error_category() noexcept {
   static const Category category;
   return category;
-}
-
-std::optional<Prefix> Prefix::parse(std::string_view text) {
-  const std::size_t slash = text.find('/');
-  if (slash == std::string_view::npos) return std::nullopt;
-  const auto address = IpAddress::parse(text.substr(0, slash));
-  const std::string_view digits = text.substr(slash + 1);
-  unsigned length = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), length);
-  const bool whole = error == std::errc{} && end == digits.data() + digits.size();
-  // Length 0 would make us the guard of the whole internet.
-  if (!address || !whole || length == 0 || length > address->octets().size() * 8) {
-    return std::nullopt;
-  }
-  for (unsigned bit = length; bit < address->octets().size() * 8; ++bit) {
-    if ((address->octets()[bit / 8] & (0x80U >> (bit % 8))) != 0) return std::nullopt;
-  }
-  return Prefix{*address, static_cast<std::uint8_t>(length)};
-}
-
-std::string Prefix::to_string() const {
-  return address.to_string() + "/" + std::to_string(length);
 }
 
 }  // namespace muster::lb

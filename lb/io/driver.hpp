@@ -17,7 +17,9 @@
 #include "base/endpoint.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
+#include "lb/core/forward.hpp"
 #include "lb/core/plan.hpp"
+#include "lb/core/prefix.hpp"
 
 namespace muster::lb {
 
@@ -40,15 +42,6 @@ const boost::system::error_category& error_category() noexcept;
 inline ErrorCode make_error_code(Errc code) noexcept {
   return {static_cast<int>(code), error_category()};
 }
-
-/// `11.0.0.0/8`. Bits beyond the length are zero.
-struct Prefix {
-  IpAddress address;
-  std::uint8_t length = 0;
-  static std::optional<Prefix> parse(std::string_view text);
-  std::string to_string() const;
-  friend auto operator<=>(const Prefix&, const Prefix&) = default;
-};
 
 struct DriverConfig {
   std::string table = "muster";
@@ -122,6 +115,17 @@ struct RouteSources {
 /// any other are stale.
 using UdpKeep = std::map<Vip, std::set<Endpoint>>;
 
+/// What keep_forward() found and did. Chains are named as nft(8) names them: `ip filter FORWARD`.
+struct ForwardOutcome {
+  std::size_t changed = 0;            // rules put in or taken out
+  std::vector<std::string> standing;  // chains that hold all of ours
+  /// Chains that drop whatever no rule of theirs accepts, and do not hold ours, of families that
+  /// this node forwards.
+  std::vector<std::string> dropping;
+  std::vector<std::string> refused;  // chains that could not be changed, each with the reason
+  std::size_t beyond = 0;            // chains and Vips there was no room for
+};
+
 /// A tcp connection that got no answer.
 struct Unanswered {
   Vip vip;
@@ -131,8 +135,8 @@ struct Unanswered {
 /// One way to balance in a kernel, in the network namespace it was opened in.
 ///
 /// adopt(), apply(), publish_routes() and what is watched belong to the control thread. read(),
-/// flush_udp(), forget_clients() and retire_others() use sockets of their own and may run on one
-/// other thread at the same time.
+/// flush_udp(), forget_clients(), keep_forward() and retire_others() use sockets of their own and
+/// may run on one other thread at the same time.
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -175,6 +179,15 @@ class Driver {
   virtual int monitor_fd() const noexcept = 0;
   /// Reads what there is; true if a foreign change was among it, or news were lost.
   virtual bool drain_monitor() = 0;
+
+  /// Keeps rules in other programs' firewalls that accept forwarded connections to `accepted`, and
+  /// no others of ours there; empty: takes all of ours away. Like read(), with a socket of its own.
+  virtual Result<ForwardOutcome> keep_forward(const forward::Acceptance&) {
+    return ForwardOutcome{};
+  }
+  /// Whether drain_monitor() has met a change to other programs' chains or rules since the last
+  /// call.
+  virtual bool take_firewall_change() { return false; }
 
   /// All that is wanted is in place, and the cluster's state is complete: takes away what another
   /// driver has left behind, once no connection needs it. Returns how much that was.

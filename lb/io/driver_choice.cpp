@@ -5,6 +5,7 @@
 
 #include "lb/io/bpf_driver.hpp"
 #include "lb/io/bpf_pins.hpp"
+#include "lb/io/forward_accept.hpp"
 #include "lb/io/ipvs_driver.hpp"
 #include "lb/io/nft_driver.hpp"
 
@@ -29,6 +30,7 @@ class Succession final : public Driver {
   Result<Capabilities> open(const DriverConfig& config) override {
     drain_ = config.drain;
     table_ = config.table;
+    forward_ = ForwardAccept{table_};
     std::string passed_over;
     auto opened = driver_->open(config);
     if (!opened && name_ == "auto" && opened.error() != Errc::not_permitted &&
@@ -74,6 +76,10 @@ class Succession final : public Driver {
   std::vector<Unanswered> take_unanswered() override { return driver_->take_unanswered(); }
   int monitor_fd() const noexcept override { return driver_->monitor_fd(); }
   bool drain_monitor() override { return driver_->drain_monitor(); }
+  Result<ForwardOutcome> keep_forward(const forward::Acceptance& acceptance) override {
+    return forward_.keep(acceptance);
+  }
+  bool take_firewall_change() override { return driver_->take_firewall_change(); }
 
   Result<std::size_t> retire_others() override {
     // What bpf has balanced it goes on with, and connections need nothing of it.
@@ -93,6 +99,9 @@ class Succession final : public Driver {
     auto removed = bpf::unpin(table_);
     if (!removed) return removed;
     std::vector<std::string> all = *std::move(removed);
+    const auto rules = forward_.remove();
+    if (!rules) return rules.error();
+    all.insert(all.end(), rules->begin(), rules->end());
     for (const std::string_view name : {"nft", "ipvs"}) {
       const auto gone = make(name, table_)->cleanup();
       if (!gone) return gone.error();
@@ -123,6 +132,7 @@ class Succession final : public Driver {
 
   std::string name_;
   std::string table_;
+  ForwardAccept forward_{table_};  // the same whichever driver it is
   std::unique_ptr<Driver> driver_;
   // Only open() and the thread of read() touch these.
   std::unique_ptr<Driver> other_;  // null: there is nothing of it

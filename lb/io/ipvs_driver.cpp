@@ -47,6 +47,7 @@ class IpvsDriver final : public Driver {
   Result<std::size_t> flush_udp(const UdpKeep& keep) override { return flush_stale_udp(keep); }
   int monitor_fd() const noexcept override { return monitor_ ? monitor_->fd() : -1; }
   bool drain_monitor() override { return monitor_ && monitor_->drain(); }
+  bool take_firewall_change() override { return monitor_ && monitor_->take_others(); }
   Result<std::size_t> present() override { return ipvs::present(layout_); }
   Result<std::size_t> held_connections() override { return ipvs::held_connections(layout_); }
   Result<std::vector<std::string>> cleanup() override { return ipvs::cleanup(layout_); }
@@ -113,7 +114,7 @@ Policy IpvsDriver::policy_of(std::string_view scheduler) const {
 
 bool IpvsDriver::outside_range(const IpAddress& address) const {
   const auto& range = layout_.range(address.family());
-  return !range || !ipvs::contains(*range, address);
+  return !range || !range->contains(address);
 }
 
 routes::Route IpvsDriver::route_to(const Prefix& destination, const IpAddress& source) const {

@@ -99,23 +99,13 @@ Result<void> read_table(netlink::Socket& socket, const Layout& layout, Family fa
 bool is_ours(const Layout& layout, const Known& known, const Vip& vip) {
   const IpAddress& address = vip.endpoint.address;
   const auto& range = layout.range(address.family());
-  if ((range && contains(*range, address)) || known.sets.vips.contains(vip)) return true;
+  if ((range && range->contains(address)) || known.sets.vips.contains(vip)) return true;
   return std::any_of(known.routes.begin(), known.routes.end(), [&](const routes::Route& route) {
-    return contains(route.destination, address);
+    return route.destination.contains(address);
   });
 }
 
 }  // namespace
-
-bool contains(const Prefix& prefix, const IpAddress& address) noexcept {
-  if (prefix.address.family() != address.family()) return false;
-  const auto left = prefix.address.octets();
-  const auto right = address.octets();
-  for (std::size_t bit = 0; bit < prefix.length; ++bit) {
-    if (((left[bit / 8] ^ right[bit / 8]) & (0x80U >> (bit % 8))) != 0) return false;
-  }
-  return true;
-}
 
 Result<void> read_services(Link& link, const Layout& layout, Known& known) {
   const auto services = link.services();

@@ -55,8 +55,6 @@ struct Layout {
   GuardOptions guard(Family family) const { return {table, family, range(family)}; }
 };
 
-bool contains(const Prefix& prefix, const IpAddress& address) noexcept;
-
 /// Reads services, tables and routes. A service is ours if its address is in the range, or on a
 /// route of ours, or its Vip in the guard's set: that is written before the service is. `expected`
 /// counts what each whole table holds; without it tables are not checked.

@@ -57,6 +57,11 @@ Result<void> only_our_routes(int fd, std::uint32_t own, std::uint32_t mark) {
                           {BPF_RET | BPF_K, 0, 0, kAll}}});
 }
 
+bool is_of_chains(int message) {
+  return message == NFT_MSG_NEWCHAIN || message == NFT_MSG_DELCHAIN || message == NFT_MSG_NEWRULE ||
+         message == NFT_MSG_DELRULE;
+}
+
 }  // namespace
 
 Monitor::Monitor(Monitor&& other) noexcept
@@ -101,7 +106,7 @@ bool Monitor::drain_nft() {
   bool ours = false;
   for (std::size_t i = 0; i < kMaxDatagrams; ++i) {
     const auto got = nft_.receive_ready();
-    if (!got) return true;  // ENOBUFS: who knows
+    if (!got) return others_ = true;  // ENOBUFS: who knows
     if (got->empty()) break;
     netlink::Messages all{*got};
     while (const auto message = all.next()) {
@@ -111,6 +116,7 @@ bool Monitor::drain_nft() {
       const auto table =
           netlink::find(message->attributes(sizeof(nfgenmsg)), NFTA_TABLE_NAME).text();
       ours = ours || table == table_;
+      others_ = others_ || (is_of_chains(type & 0xFF) && table != table_);
     }
   }
   return ours;
@@ -132,6 +138,7 @@ bool Monitor::drain() {
   const bool routes = drain_routes();
   eventfd_t suspicions = 0;
   const bool suspected = ::eventfd_read(suspicion_, &suspicions) == 0;
+  others_ = others_ || suspected;
   return tables || routes || suspected;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -34,6 +35,10 @@ class Monitor {
   /// fd() readable again.
   bool drain();
 
+  /// Whether drain() has met a change to chains or rules of other tables, or lost notices, since
+  /// the last call.
+  bool take_others() { return std::exchange(others_, false); }
+
   /// Stops listening to changes of tables, and begins again. For a large change of our own: the
   /// kernel writes a notice of each element while anyone listens, which takes as long as the
   /// change.
@@ -54,6 +59,7 @@ class Monitor {
   std::string table_;
   int epoll_ = -1;
   int suspicion_ = -1;  // an eventfd
+  bool others_ = false;
 };
 
 }  // namespace muster::lb

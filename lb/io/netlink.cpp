@@ -72,6 +72,11 @@ void Writer::u32_be(std::uint16_t type, std::uint32_t value) {
   u32(type, htonl(value));
 }
 
+void Writer::u64_be(std::uint16_t type, std::uint64_t value) {
+  const std::uint64_t swapped = htobe64(value);
+  attribute(type, {reinterpret_cast<const std::uint8_t*>(&swapped), sizeof swapped});
+}
+
 void Writer::patch_length(std::size_t attribute_start) {
   const std::size_t length = bytes_.size() - attribute_start;
   MUSTER_ASSERT(length <= 0xFFFF);

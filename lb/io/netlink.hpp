@@ -46,6 +46,7 @@ class Writer {
   void u16_be(std::uint16_t type, std::uint16_t value);
   void u32(std::uint16_t type, std::uint32_t value);
   void u32_be(std::uint16_t type, std::uint32_t value);
+  void u64_be(std::uint16_t type, std::uint64_t value);
 
   /// Calls `fill` to write the attributes inside one of `type`.
   template <class Fill>

@@ -60,6 +60,7 @@ class NftDriver final : public Driver {
   }
   int monitor_fd() const noexcept override { return monitor_ ? monitor_->fd() : -1; }
   bool drain_monitor() override { return monitor_ && monitor_->drain(); }
+  bool take_firewall_change() override { return monitor_ && monitor_->take_others(); }
   Result<std::size_t> present() override;
   Result<std::vector<std::string>> cleanup() override;
   std::string detail() const override { return detail_; }

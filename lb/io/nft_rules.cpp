@@ -1,7 +1,6 @@
 #include "lb/io/nft_rules.hpp"
 
 #include <arpa/inet.h>
-#include <endian.h>
 #include <netinet/in.h>
 
 #include <linux/netfilter.h>
@@ -91,10 +90,7 @@ void TableWriter::set(std::string_view name, const SetShape& shape) {
 void TableWriter::dynamic_set(std::string_view name, const SetShape& shape,
                               std::uint64_t milliseconds, std::uint32_t most) {
   open_set(name, shape, NFT_SET_EVAL | NFT_SET_TIMEOUT);
-  if (milliseconds > 0) {
-    const std::uint64_t timeout = htobe64(milliseconds);
-    out_.attribute(NFTA_SET_TIMEOUT, {reinterpret_cast<const std::uint8_t*>(&timeout), 8});
-  }
+  if (milliseconds > 0) out_.u64_be(NFTA_SET_TIMEOUT, milliseconds);
   out_.nest(NFTA_SET_DESC, [&] { out_.u32_be(NFTA_SET_DESC_SIZE, most); });
   out_.end();
 }
@@ -284,9 +280,7 @@ void TableWriter::dynset(std::string_view set, std::uint32_t operation, std::uin
     out_.u32_be(NFTA_DYNSET_OP, operation);
     out_.u32_be(NFTA_DYNSET_SREG_KEY, kReg);
     if (data != 0) out_.u32_be(NFTA_DYNSET_SREG_DATA, data);
-    if (seconds == 0) return;
-    const std::uint64_t timeout = htobe64(std::uint64_t{seconds} * 1000);
-    out_.attribute(NFTA_DYNSET_TIMEOUT, {reinterpret_cast<const std::uint8_t*>(&timeout), 8});
+    if (seconds > 0) out_.u64_be(NFTA_DYNSET_TIMEOUT, std::uint64_t{seconds} * 1000);
   });
 }
 
