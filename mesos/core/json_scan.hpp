@@ -96,9 +96,17 @@ class JsonScan {
   void skip_space() noexcept {
     while (at_ < end_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\r' || *at_ == '\t')) ++at_;
   }
+  /// How deep, and whether within a string, a walk through a value is.
+  struct Nesting {
+    std::size_t depth = 0;
+    bool quoted = false;
+    bool escaped = false;  // the next octet of the string
+  };
+
   std::string_view read_key() noexcept;
   void skip_string() noexcept;
   void skip_nested() noexcept;
+  bool step(Nesting& nesting, const char* until) noexcept;
   void skip_scalar() noexcept;
 
   const char* at_;

@@ -15,13 +15,65 @@ bool member(dom::object object, std::string_view key, dom::object& out) {
   return object[key].get(out) == simdjson::SUCCESS;
 }
 
-/// `"key":[…]`, or one level down as protobuf has it: `"key":{"key":[…]}`.
-bool list(dom::object object, std::string_view key, dom::array& out) {
-  dom::element found;
-  if (object[key].get(found) != simdjson::SUCCESS) return false;
+/// `"key":[…]`, or one level down as protobuf has it: `"key":{"key":[…]}`. `found` is the first.
+bool list(dom::element found, std::string_view key, dom::array& out) {
   dom::object nested;
   if (found.get(nested) == simdjson::SUCCESS) return nested[key].get(out) == simdjson::SUCCESS;
   return found.get(out) == simdjson::SUCCESS;
+}
+bool list(dom::object object, std::string_view key, dom::array& out) {
+  dom::element found;
+  return object[key].get(found) == simdjson::SUCCESS && list(found, key, out);
+}
+
+/// What is read of a task, found in one pass over its members; of equal keys the first counts.
+class TaskMembers {
+ public:
+  using Found = std::optional<dom::element>;
+
+  explicit TaskMembers(dom::object task) {
+    for (const auto [key, value] : task) {
+      Found* const place = place_of(key);
+      if (place != nullptr && !*place) *place = value;
+    }
+  }
+
+  Found task_id, id, agent_id, slave_id, framework_id, state, name;
+  Found health_check, discovery, resources, container, statuses, labels;
+
+ private:
+  Found* place_of(std::string_view key) noexcept {
+    switch (key.size()) {
+      case 2:
+        return key == "id" ? &id : nullptr;
+      case 4:
+        return key == "name" ? &name : nullptr;
+      case 5:
+        return key == "state" ? &state : nullptr;
+      case 6:
+        return key == "labels" ? &labels : nullptr;
+      case 7:
+        return key == "task_id" ? &task_id : nullptr;
+      case 8:
+        if (key == "agent_id") return &agent_id;
+        if (key == "slave_id") return &slave_id;
+        return key == "statuses" ? &statuses : nullptr;
+      case 9:
+        if (key == "resources") return &resources;
+        if (key == "container") return &container;
+        return key == "discovery" ? &discovery : nullptr;
+      case 12:
+        if (key == "framework_id") return &framework_id;
+        return key == "health_check" ? &health_check : nullptr;
+      default:
+        return nullptr;
+    }
+  }
+};
+
+std::string_view text_of(const TaskMembers::Found& found) {
+  std::string_view text;
+  return found && found->get(text) == simdjson::SUCCESS ? text : std::string_view{};
 }
 
 std::optional<std::uint64_t> whole_number(dom::object object, std::string_view key) {
@@ -48,11 +100,11 @@ class TaskReader {
  public:
   TaskReader(std::string_view id, Problems& problems) : id_{id}, problems_{problems} {}
 
-  void read_discovery(dom::object task, TaskInfo& info);
-  void read_resources(dom::object task, TaskInfo& info);
-  void read_container(dom::object task, TaskInfo& info);
-  void read_statuses(dom::object task, TaskInfo& info);
-  void read_labels(dom::object task, TaskInfo& info);
+  void read_discovery(dom::element, TaskInfo& info);
+  void read_resources(dom::element, TaskInfo& info);
+  void read_container(dom::element, TaskInfo& info);
+  void read_statuses(dom::element, TaskInfo& info);
+  void read_labels(dom::element, TaskInfo& info);
   StatusInfo read_status(dom::object status);
 
  private:
@@ -94,9 +146,9 @@ void TaskReader::each(dom::array list, std::string_view what, std::size_t max, V
   }
 }
 
-void TaskReader::read_discovery(dom::object task, TaskInfo& info) {
+void TaskReader::read_discovery(dom::element found, TaskInfo& info) {
   dom::object discovery;
-  if (!member(task, "discovery", discovery)) return;
+  if (found.get(discovery) != simdjson::SUCCESS) return;
   info.discovery_name = text_member(discovery, "name").substr(0, kMaxText);
   dom::array ports;
   if (!list(discovery, "ports", ports)) return;
@@ -157,9 +209,7 @@ void TaskReader::read_port_label(DeclaredPort& port, std::string_view key, std::
   }
 }
 
-void TaskReader::read_resources(dom::object task, TaskInfo& info) {
-  dom::element resources;
-  if (task["resources"].get(resources) != simdjson::SUCCESS) return;
+void TaskReader::read_resources(dom::element resources, TaskInfo& info) {
   dom::object by_name;
   if (resources.get(by_name) == simdjson::SUCCESS) {
     std::string_view ports;
@@ -218,9 +268,9 @@ void TaskReader::add_range(std::uint64_t begin, std::uint64_t end, TaskInfo& inf
   }
 }
 
-void TaskReader::read_container(dom::object task, TaskInfo& info) {
+void TaskReader::read_container(dom::element found, TaskInfo& info) {
   dom::object container;
-  if (!member(task, "container", container)) return;
+  if (found.get(container) != simdjson::SUCCESS) return;
   dom::object docker;
   if (member(container, "docker", docker)) {
     const std::string_view network = text_member(docker, "network");
@@ -257,9 +307,9 @@ void TaskReader::read_mappings(dom::object holder, std::vector<PortMapping>& out
   });
 }
 
-void TaskReader::read_statuses(dom::object task, TaskInfo& info) {
+void TaskReader::read_statuses(dom::element found, TaskInfo& info) {
   dom::array statuses;
-  if (task["statuses"].get(statuses) != simdjson::SUCCESS) return;
+  if (found.get(statuses) != simdjson::SUCCESS) return;
   // By time; where that is equal or absent the later one is the newer.
   std::vector<std::pair<double, StatusInfo>> by_time;
   by_time.reserve(std::min(statuses.size(), kMaxStatuses));
@@ -320,10 +370,10 @@ void TaskReader::read_address(std::string_view text, std::string_view network, S
   }
 }
 
-void TaskReader::read_labels(dom::object task, TaskInfo& info) {
+void TaskReader::read_labels(dom::element found, TaskInfo& info) {
   constexpr std::string_view kPrefix = "vip_port";
   dom::array labels;
-  if (!list(task, "labels", labels)) return;
+  if (!list(found, "labels", labels)) return;
   each(labels, "task labels", kMaxLabels, [&](dom::object label, std::size_t) {
     const std::string_view raw = text_member(label, "key");
     if (raw.size() <= kPrefix.size() || (raw[0] != 'v' && raw[0] != 'V')) return;
@@ -389,13 +439,16 @@ StatusInfo status_from_json(dom::object status, std::string_view task, Problems&
 }
 
 std::optional<std::pair<TaskKey, TaskInfo>> task_from_json(dom::object task, Problems& problems) {
-  auto id = id_member(task, "task_id");
-  if (!id) id = id_member(task, "id");
-  auto agent = id_member(task, "agent_id");
-  if (!agent) agent = id_member(task, "slave_id");
-  auto framework = id_member(task, "framework_id");
-  const auto state = state_member(task, "state");
-  const std::string_view name = text_member(task, "name");
+  const TaskMembers members{task};
+  const auto id_of = [](const TaskMembers::Found& v1, const TaskMembers::Found& v0) {
+    auto id = v1 ? id_value(*v1) : std::nullopt;
+    return id || !v0 ? id : id_value(*v0);
+  };
+  auto id = id_of(members.task_id, members.id);
+  auto agent = id_of(members.agent_id, members.slave_id);
+  auto framework = id_of(members.framework_id, std::nullopt);
+  const auto state = parse_task_state(text_of(members.state));
+  const std::string_view name = text_of(members.name);
   if (!id || !agent || !framework || !state || name.size() > kMaxText) {
     problems.add("task", id ? "task " + in_quotes(*id) : std::string{"one task"},
                  "needs its id, framework id, agent id, a name and a state that Mesos has");
@@ -406,14 +459,13 @@ std::optional<std::pair<TaskKey, TaskInfo>> task_from_json(dom::object task, Pro
   info.name = name;
   info.state = *state;
   if (!is_terminal(*state)) {
-    dom::object health_check;
-    info.has_health_check = member(task, "health_check", health_check);
+    info.has_health_check = members.health_check && members.health_check->is_object();
     TaskReader reader{*id, problems};
-    reader.read_discovery(task, info);
-    reader.read_resources(task, info);
-    reader.read_container(task, info);
-    reader.read_statuses(task, info);
-    reader.read_labels(task, info);
+    if (members.discovery) reader.read_discovery(*members.discovery, info);
+    if (members.resources) reader.read_resources(*members.resources, info);
+    if (members.container) reader.read_container(*members.container, info);
+    if (members.statuses) reader.read_statuses(*members.statuses, info);
+    if (members.labels) reader.read_labels(*members.labels, info);
   }
   return std::pair{TaskKey{FrameworkId{std::move(*framework)}, TaskId{std::move(*id)}},
                    std::move(info)};

@@ -1,13 +1,16 @@
 #include "mesos/core/recordio.hpp"
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
 
+#include "base/rng.hpp"
 #include "mesos/core/json_scan.hpp"
 
 using namespace muster::mesos;
+using muster::Rng;
 
 namespace {
 
@@ -92,6 +95,47 @@ TEST_CASE("scanning visits members and elements, and passes over what nobody tak
   }));
   CHECK(scan.finish());
   CHECK(seen == std::vector<std::string>{"a", "1", R"("]}\"\\")", R"({"b":[]})", R"(c\"d)", "f"});
+}
+
+// Octet by octet, and without regard to how the scanner goes about it. 0: it does not end.
+std::size_t end_of_value(std::string_view text) {
+  std::size_t depth = 0;
+  bool quoted = false;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (quoted) {
+      if (c == '\\') ++at;
+      if (c == '"') quoted = false;
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '{' || c == '[') {
+      ++depth;
+    } else if ((c == '}' || c == ']') && --depth == 0) {
+      return at + 1;
+    }
+  }
+  return 0;
+}
+
+TEST_CASE("values of any length end where they end, whatever stands in their strings") {
+  const std::uint64_t seed = 7;
+  INFO("seed ", seed);
+  Rng rng{seed};
+  // Plain letters make blocks that can be passed whole; the rest is what must not fool that.
+  constexpr std::string_view kAny = "aaaaaaaaaaaaaaaaaaaaaaaaaaaa,,::[]{}\"\"\"\\\\\x7f_Y;";
+  for (int round = 0; round < 20'000; ++round) {
+    std::string text{"["};
+    const std::size_t size = rng.below(400);
+    const std::uint64_t variety = 1 + rng.below(kAny.size());
+    for (std::size_t i = 0; i < size; ++i) text += kAny[rng.below(variety)];
+    if (rng.chance(50)) text += "\"]]}}";
+    CAPTURE(text);
+    const std::size_t end = end_of_value(text);
+    JsonScan scan{text};
+    const std::string_view value = scan.skip();
+    REQUIRE(scan.ok() == (end != 0));
+    REQUIRE(value.size() == end);
+  }
 }
 
 TEST_SUITE_END();
