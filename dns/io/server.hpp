@@ -20,6 +20,7 @@
 #include "dns/core/catalog.hpp"
 #include "dns/core/query_log.hpp"
 #include "dns/core/upstream.hpp"
+#include "dns/io/zone_builder.hpp"
 
 namespace muster::dns {
 
@@ -65,8 +66,8 @@ struct ServerOptions {
 /// nothing else of the server's beside; it may be a pool of threads, or `control`.
 class Server {
  public:
-  static constexpr std::size_t kInlineChanges = 256;
-  static constexpr Duration kBatch{10};
+  static constexpr std::size_t kInlineChanges = ZoneBuilder::kInlineChanges;
+  static constexpr Duration kBatch = ZoneBuilder::kBatch;
 
   Server(boost::asio::any_io_executor control, boost::asio::any_io_executor builder, ServerOptions,
          prometheus::Registry&);
