@@ -16,6 +16,8 @@
 #include <boost/uuid/uuid_io.hpp>
 
 #include "base/io/state_file.hpp"
+#include "cluster/core/records.hpp"
+#include "gossip/core/types.hpp"
 
 namespace muster::daemon {
 namespace {
@@ -29,6 +31,15 @@ Result<std::string> read_text(const std::filesystem::path& path) {
   return std::string{reinterpret_cast<const char*>(bytes->data()), bytes->size()};
 }
 
+std::string identity_text(const Identity& identity) {
+  return "id " + identity.id.str() + "\nepoch " + std::to_string(identity.epoch) + '\n';
+}
+
+/// Against a disk's mistakes: an id or epoch with one digit changed is one as well.
+std::string check_of(std::string_view text) {
+  return std::to_string(cluster::content_hash(std::as_bytes(std::span{text})));
+}
+
 std::optional<Identity> parse_identity(std::string_view text) {
   std::istringstream in{std::string{text}};
   Identity identity;
@@ -36,8 +47,13 @@ std::optional<Identity> parse_identity(std::string_view text) {
   std::string id;
   std::string epoch_word;
   if (!(in >> id_word >> id >> epoch_word >> identity.epoch)) return std::nullopt;
-  if (id_word != "id" || epoch_word != "epoch" || id.size() != 36) return std::nullopt;
+  if (id_word != "id" || epoch_word != "epoch" || !gossip::NodeUid::parse(id)) return std::nullopt;
   identity.id = NodeId{id};
+  std::string check_word;
+  std::string check;
+  const bool checked = in >> check_word && in >> check;  // releases up to 0.1 write none
+  const bool intact = check_word == "check" && check == check_of(identity_text(identity));
+  if (checked ? !intact : !check_word.empty()) return std::nullopt;
   return identity;
 }
 
@@ -72,8 +88,8 @@ FoundIdentity load_identity(const std::filesystem::path& directory) {
 
 Result<void> store_identity(const std::filesystem::path& directory, const Identity& identity) {
   if (directory.empty()) return {};
-  const std::string text =
-      "id " + identity.id.str() + "\nepoch " + std::to_string(identity.epoch) + '\n';
+  std::string text = identity_text(identity);
+  text += "check " + check_of(text) + '\n';
   return replace_file(directory / "node", std::as_bytes(std::span{text}));
 }
 

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <unistd.h>
 
 #include <doctest/doctest.h>
@@ -44,7 +45,10 @@ TEST_CASE("an epoch ahead of the clock is not gone back from") {
 
 TEST_CASE("a damaged identity makes a new node, says so once, and is replaced") {
   for (const std::string text : {"", "id ", "id 1 epoch 2", "\xff\xfe\x01",
-                                 "id 11637ccf-01a7-4193-866b-25e410f436a5\nepoch x\n"}) {
+                                 "id 11637ccf-01a7-4193-866b-25e410f436a5\nepoch x\n",
+                                 "id 11637ccf-01X7-4193-866b-25e410f436a5\nepoch 7\n",
+                                 "id 11637ccf-01a7-4193-866b-25e410f436a5\nepoch 7\ncheck 7\n",
+                                 "id 11637ccf-01a7-4193-866b-25e410f436a5\nepoch 7\nche"}) {
     CAPTURE(text);
     const Folder folder;
     folder.put(text);
@@ -53,6 +57,32 @@ TEST_CASE("a damaged identity makes a new node, says so once, and is replaced") 
     CHECK(found.identity.id.str().size() == 36);
     CHECK(load_identity(folder.path).problem == "");
     CHECK(load_identity(folder.path).identity.id == found.identity.id);
+  }
+}
+
+TEST_CASE("no octet that changes makes another node of this one, or a later life of it") {
+  const Folder folder;
+  const Identity own = load_identity(folder.path).identity;
+  std::ifstream in{folder.path / "node"};
+  const std::string whole{std::istreambuf_iterator<char>{in}, {}};
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    for (const char other : {'X', '0', '9', 'a', ' ', '\n', '\0'}) {
+      if (whole[at] == other) continue;
+      CAPTURE(at);
+      CAPTURE(other);
+      std::string text = whole;
+      text[at] = other;
+      const Folder damaged;
+      damaged.put(text);
+      const FoundIdentity found = load_identity(damaged.path);
+      if (found.problem.empty()) {  // white space for white space
+        CHECK(found.identity.id == own.id);
+        CHECK(found.identity.epoch > own.epoch);
+      } else {
+        CHECK(found.identity.id != own.id);
+        CHECK(found.identity.id.str().size() == 36);
+      }
+    }
   }
 }
 
