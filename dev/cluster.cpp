@@ -67,15 +67,6 @@ std::string first_vip(const std::vector<App>& apps) {
   return "";
 }
 
-/// An agent as far as its port is asked: enough to see that its host lives.
-ApiResponse agent_answer(const ApiRequest& request) {
-  if (request.target == "/health" || request.target == "/slave(1)/health") return {};
-  if (request.target == "/version") {
-    return {.status = 200, .content_type = "application/json", .body = v0_version()};
-  }
-  return {.status = 404, .content_type = "text/plain; charset=utf-8", .body = "404 Not Found."};
-}
-
 }  // namespace
 
 Cluster::Cluster(ClusterOptions options, ClusterHandles handles)
@@ -157,17 +148,21 @@ void Cluster::start_agents() {
   for (Node& node : network_.nodes) {
     node.agent_id = master_->next_agent_id();
     const std::string address = node_address(node.number);
-    master_->add_agent({.id = node.agent_id,
-                        .hostname = address,
-                        .address = address,
-                        .port = kAgentPort,
-                        .cpus = 64,
-                        .mem = 65536,
-                        .disk = 65536,
-                        .attributes = {{.key = "node", .value = node.name()}}},
-                       now);
+    const MesosAgent agent{.id = node.agent_id,
+                           .hostname = address,
+                           .address = address,
+                           .port = kAgentPort,
+                           .cpus = 64,
+                           .mem = 65536,
+                           .disk = 65536,
+                           .attributes = {{.key = "node", .value = node.name()}}};
+    master_->add_agent(agent, now);
+    AgentSide& side = agents_.emplace_back(
+        AgentSide{.info = agent, .started = now, .faults = MasterFaults{agent_acts(node.number)}});
     HttpServer::Options options;
-    options.handler = agent_answer;
+    options.handler = [this, &side](const ApiRequest& request) {
+      return agent_side_answer(side, request);
+    };
     auto& http = agents_http_.emplace_back(
         std::make_unique<HttpServer>(io_.get_executor(), std::move(options)));
     http->listen(listen_in(node.spaces.net.get(), address, kAgentPort).release());

@@ -29,6 +29,33 @@ ApiResponse Cluster::master_answer(bool first, const ApiRequest& request) {
   return response;
 }
 
+ApiResponse Cluster::agent_side_answer(AgentSide& side, const ApiRequest& request) {
+  if (auto done = side.faults.control(request)) return std::move(*done);
+  const Master nothing{master_->identity(), 1, side.started};
+  ApiResponse response = muster::dev::agent_answer(request, side.forgets ? nothing : *master_,
+                                                   side.info, side.started);
+  side.faults.spoil(request, response);
+  return response;
+}
+
+MasterFaults::Acts Cluster::agent_acts(unsigned node) {
+  const std::string not_here = "an agent has no stream and no scheduler";
+  return {
+      .say = [not_here](const std::string&) { return not_here; },
+      .hang_up = [not_here] { return not_here; },
+      .agent =
+          [this, node](std::string_view act, std::int64_t) {
+            if (act != "forget" && act != "remember") {
+              return std::string{"expected the act forget or remember"};
+            }
+            std::next(agents_.begin(), node - 1)->forgets = act == "forget";
+            return std::string{};
+          },
+      .framework = [not_here](std::string_view) { return not_here; },
+      .fail_over = [not_here] { return not_here; },
+  };
+}
+
 MasterFaults::Acts Cluster::acts() {
   return {
       .say =

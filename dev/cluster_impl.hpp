@@ -1,5 +1,6 @@
 #pragma once
 
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,6 +40,15 @@ class Cluster {
   boost::asio::awaitable<void> take_over();
   boost::asio::awaitable<void> agents_follow();
   ApiResponse master_answer(bool first, const ApiRequest& request);
+  /// An agent's own API, and what it was told to do wrong.
+  struct AgentSide {
+    MesosAgent info;
+    WallTime started = 0;
+    MasterFaults faults;
+    bool forgets = false;  // it answers as if nothing ran on it
+  };
+  ApiResponse agent_side_answer(AgentSide& side, const ApiRequest& request);
+  MasterFaults::Acts agent_acts(unsigned node);
   MasterFaults::Acts acts();
   std::string agent_act(std::string_view act, std::int64_t node);
   std::string framework_act(std::string_view act);
@@ -77,6 +87,7 @@ class Cluster {
   std::unique_ptr<MasterFaults> faults_;
   std::unique_ptr<HttpServer> master_http_;
   std::unique_ptr<HttpServer> standby_http_;
+  std::list<AgentSide> agents_;  // one for each node, in their order
   std::vector<std::unique_ptr<HttpServer>> agents_http_;
   std::unique_ptr<Daemons> daemons_;
   std::unique_ptr<Launcher> launcher_;

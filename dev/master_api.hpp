@@ -44,6 +44,22 @@ struct ApiResponse {
 ApiResponse answer(const ApiRequest& request, const Master& master,
                    const std::optional<std::string>& leader);
 
+// What masters and agents have in common.
+ApiResponse plain_answer(int status, std::string body);
+ApiResponse json_answer(std::string body);
+/// The path without query and without what libprocess forgives: an absolute URI, doubled slashes,
+/// a slash at the end.
+std::string path_of(std::string_view target);
+/// Why a request is no call of the operator API; nothing: it is one, of `type` (empty: none).
+std::optional<ApiResponse> refuse_call(const ApiRequest& request, std::string& type);
+/// Also what they say to a type they have never heard of. `who`: "master" or "agent".
+ApiResponse no_such_call(std::string_view who);
+
+/// What the Mesos agent `agent` answers. It goes on doing so without a master: what it runs it
+/// knows by itself.
+ApiResponse agent_answer(const ApiRequest& request, const Master& master, const MesosAgent& agent,
+                         WallTime started);
+
 /// For faults: every `find`, which is not empty.
 void replace_all(std::string& text, std::string_view find, std::string_view with);
 

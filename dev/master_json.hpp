@@ -21,6 +21,11 @@ std::string v1_get_frameworks(const Master&);
 std::string v1_get_health();
 std::string v1_get_version();
 
+// What an agent says of itself; `agent_json.cpp` and the end of `master_json_v1.cpp`.
+std::string v0_agent_state(const Master&, const MesosAgent&, WallTime started);
+std::string v1_agent_get_state(const Master&, const std::string& agent_id);
+std::string v1_agent_get_agent(const MesosAgent&);
+
 std::string event_subscribed(const Master&, double heartbeat_seconds = kHeartbeatSeconds);
 std::string event_heartbeat();
 std::string event_agent_added(const Master::AgentRecord&);

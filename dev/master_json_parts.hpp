@@ -5,6 +5,7 @@
 
 #include "dev/json_writer.hpp"
 #include "dev/master_model.hpp"
+#include "dev/master_state.hpp"
 
 /// The pieces /state and the operator API share, and the two ways each writes resources.
 namespace muster::dev {
@@ -50,6 +51,14 @@ void discovery(JsonWriter&, const MesosTask&);
 void container(JsonWriter&, const MesosContainer&);
 void health_check(JsonWriter&, const MesosHealthCheck&);
 void network_infos(JsonWriter&, const std::vector<MesosNetwork>&);
+
+/// A task, in the list it is in.
+void v0_task(JsonWriter&, const Master::TaskRecord&, const std::string& framework_id);
+/// `with_update`: GET_STATE names the last update again, events do not.
+void v1_task(JsonWriter&, const Master::TaskRecord&, const std::string& framework_id,
+             bool with_update);
+/// What every /state begins with.
+void v0_version_members(JsonWriter&);
 
 /// Seconds with the precision a double has, as Mesos' timestamps.
 double seconds(WallTime) noexcept;

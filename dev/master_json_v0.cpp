@@ -28,24 +28,6 @@ void status(JsonWriter& out, const MesosStatus& status) {
   out.end_object();
 }
 
-void task(JsonWriter& out, const Master::TaskRecord& record, const std::string& framework_id) {
-  const MesosTask& info = record.info;
-  Allocation uses;
-  uses.add(info);
-  out.begin_object().text("id", info.id).text("name", info.name);
-  out.text("framework_id", framework_id).text("executor_id", "").text("slave_id", info.agent_id);
-  out.text("state", to_string(record.state));
-  v0_resources(out, "resources", uses, merged(info.ports));
-  out.text("role", "*").begin_array("statuses");
-  for (const MesosStatus& one : record.statuses) status(out, one);
-  out.end_array();
-  flat_labels(out, info.labels);
-  discovery(out, info);
-  if (info.container) container(out, *info.container);
-  if (info.health_check) health_check(out, *info.health_check);
-  out.end_object();
-}
-
 void slave_info(JsonWriter& out, const MesosAgent& agent) {
   out.text("id", agent.id).text("hostname", agent.hostname).integer("port", agent.port);
   out.begin_object("attributes");
@@ -103,10 +85,10 @@ void framework(JsonWriter& out, const Master& master) {
   names(out, "roles", {"*"});
   out.begin_array("tasks");
   for (const auto& [id, one] : master.tasks()) {
-    if (visible(master, one)) task(out, one, record.id);
+    if (visible(master, one)) v0_task(out, one, record.id);
   }
   out.end_array().begin_array("unreachable_tasks").end_array().begin_array("completed_tasks");
-  for (const auto& one : master.completed()) task(out, one, record.id);
+  for (const auto& one : master.completed()) v0_task(out, one, record.id);
   out.end_array().begin_array("offers").end_array().begin_array("executors").end_array();
   out.begin_object("offer_constraints").end_object().end_object();
 }
@@ -114,8 +96,7 @@ void framework(JsonWriter& out, const Master& master) {
 void identity(JsonWriter& out, const Master& master) {
   const Master::Identity& me = master.identity();
   const std::string pid = "master@" + me.address + ":" + std::to_string(me.port);
-  out.text("version", "1.12.0").text("git_sha", kGitSha).text("build_date", kBuildDate);
-  out.number("build_time", kBuildTime).text("build_user", "root");
+  v0_version_members(out);
   out.number("start_time", seconds(master.started()));
   out.number("elected_time", seconds(master.started()));
   out.text("id", master.id()).text("pid", pid).text("hostname", me.address);
@@ -134,6 +115,29 @@ void identity(JsonWriter& out, const Master& master) {
 }
 
 }  // namespace
+
+void v0_task(JsonWriter& out, const Master::TaskRecord& record, const std::string& framework_id) {
+  const MesosTask& info = record.info;
+  Allocation uses;
+  uses.add(info);
+  out.begin_object().text("id", info.id).text("name", info.name);
+  out.text("framework_id", framework_id).text("executor_id", "").text("slave_id", info.agent_id);
+  out.text("state", to_string(record.state));
+  v0_resources(out, "resources", uses, merged(info.ports));
+  out.text("role", "*").begin_array("statuses");
+  for (const MesosStatus& one : record.statuses) status(out, one);
+  out.end_array();
+  flat_labels(out, info.labels);
+  discovery(out, info);
+  if (info.container) container(out, *info.container);
+  if (info.health_check) health_check(out, *info.health_check);
+  out.end_object();
+}
+
+void v0_version_members(JsonWriter& out) {
+  out.text("version", "1.12.0").text("git_sha", kGitSha).text("build_date", kBuildDate);
+  out.number("build_time", kBuildTime).text("build_user", "root");
+}
 
 std::string v0_state(const Master& master) {
   JsonWriter out;

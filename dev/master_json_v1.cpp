@@ -65,36 +65,6 @@ void status(JsonWriter& out, const MesosTask& task, const MesosStatus& status) {
   out.end_object();
 }
 
-/// `with_update`: GET_STATE names the last update again, events do not.
-void task(JsonWriter& out, const Master::TaskRecord& record, const std::string& framework_id,
-          bool with_update) {
-  const MesosTask& info = record.info;
-  out.begin_object().text("name", info.name);
-  id(out, "task_id", info.id);
-  id(out, "framework_id", framework_id);
-  id(out, "agent_id", info.agent_id);
-  out.text("state", to_string(record.state)).begin_array("resources");
-  scalars(out, info.cpus, info.mem, info.disk, ResourceForm::task);
-  std::vector<PortRange> ports;  // not merged: one range per port, as the scheduler asked
-  for (const std::uint16_t port : info.ports) ports.push_back({.begin = port, .end = port});
-  v1_ranges(out, ports, ResourceForm::task);
-  out.end_array();
-  if (!record.statuses.empty()) {
-    out.begin_array("statuses");
-    for (const MesosStatus& one : record.statuses) status(out, info, one);
-    out.end_array();
-    if (const MesosStatus& last = record.statuses.back(); with_update && !last.uuid.empty()) {
-      out.text("status_update_state", to_string(last.state));
-      out.text("status_update_uuid", last.uuid);
-    }
-  }
-  nested_labels(out, info.labels);
-  discovery(out, info);
-  if (info.container) container(out, *info.container);
-  if (info.health_check) health_check(out, *info.health_check);
-  out.end_object();
-}
-
 void framework_info(JsonWriter& out, const Master::FrameworkRecord& framework) {
   out.begin_object("framework_info").text("user", "root").text("name", "marathon");
   id(out, "id", framework.id);
@@ -173,10 +143,10 @@ bool visible(const Master& master, const Master::TaskRecord& task) {
 void tasks_member(JsonWriter& out, const Master& master) {
   out.begin_object("get_tasks").begin_array("tasks");
   for (const auto& [key, record] : master.tasks()) {
-    if (visible(master, record)) task(out, record, master.framework_id(), true);
+    if (visible(master, record)) v1_task(out, record, master.framework_id(), true);
   }
   out.end_array().begin_array("unreachable_tasks").end_array().begin_array("completed_tasks");
-  for (const auto& record : master.completed()) task(out, record, master.framework_id(), true);
+  for (const auto& record : master.completed()) v1_task(out, record, master.framework_id(), true);
   out.end_array().end_object();
 }
 
@@ -251,6 +221,68 @@ std::string framework_event(std::string_view type, std::string_view member,
 
 }  // namespace
 
+/// `with_update`: GET_STATE names the last update again, events do not.
+void v1_task(JsonWriter& out, const Master::TaskRecord& record, const std::string& framework_id,
+             bool with_update) {
+  const MesosTask& info = record.info;
+  out.begin_object().text("name", info.name);
+  id(out, "task_id", info.id);
+  id(out, "framework_id", framework_id);
+  id(out, "agent_id", info.agent_id);
+  out.text("state", to_string(record.state)).begin_array("resources");
+  scalars(out, info.cpus, info.mem, info.disk, ResourceForm::task);
+  std::vector<PortRange> ports;  // not merged: one range per port, as the scheduler asked
+  for (const std::uint16_t port : info.ports) ports.push_back({.begin = port, .end = port});
+  v1_ranges(out, ports, ResourceForm::task);
+  out.end_array();
+  if (!record.statuses.empty()) {
+    out.begin_array("statuses");
+    for (const MesosStatus& one : record.statuses) status(out, info, one);
+    out.end_array();
+    if (const MesosStatus& last = record.statuses.back(); with_update && !last.uuid.empty()) {
+      out.text("status_update_state", to_string(last.state));
+      out.text("status_update_uuid", last.uuid);
+    }
+  }
+  nested_labels(out, info.labels);
+  discovery(out, info);
+  if (info.container) container(out, *info.container);
+  if (info.health_check) health_check(out, *info.health_check);
+  out.end_object();
+}
+
+std::string v1_agent_get_state(const Master& master, const std::string& agent_id) {
+  JsonWriter out = open("GET_STATE");
+  out.begin_object("get_state").begin_object("get_tasks");
+  out.begin_array("pending_tasks").end_array();
+  const auto write = [&](std::string_view key, const std::vector<const Master::TaskRecord*>& all) {
+    out.begin_array(key);
+    for (const auto* record : all) v1_task(out, *record, master.framework_id(), true);
+    out.end_array();
+  };
+  write("queued_tasks", master.tasks_on(agent_id, true));
+  write("launched_tasks", master.tasks_on(agent_id, false));
+  out.begin_array("terminated_tasks").end_array();
+  write("completed_tasks", master.ended_on(agent_id));
+  out.end_object().begin_object("get_executors").begin_array("executors").end_array();
+  out.begin_array("completed_executors").end_array().end_object();
+  out.begin_object("get_frameworks").begin_array("frameworks");
+  if (!master.tasks_on(agent_id, false).empty()) {
+    out.begin_object();
+    framework_info(out, master.framework());
+    out.end_object();
+  }
+  out.end_array().begin_array("completed_frameworks").end_array().end_object();
+  return std::move(out.end_object().end_object()).str();
+}
+
+std::string v1_agent_get_agent(const MesosAgent& agent) {
+  JsonWriter out = open("GET_AGENT");
+  out.begin_object("get_agent").begin_object("agent_info");
+  agent_info(out, agent, false);
+  return std::move(out.end_object().end_object().end_object()).str();
+}
+
 std::string v1_get_state(const Master& master) {
   return answer<const Master&>("GET_STATE", state_member, master);
 }
@@ -311,7 +343,7 @@ std::string event_framework_removed(const Master::FrameworkRecord& framework) {
 
 std::string event_task_added(const Master::TaskRecord& record, const std::string& framework_id) {
   JsonWriter inner;
-  task(inner, record, framework_id, false);
+  v1_task(inner, record, framework_id, false);
   JsonWriter out = open("TASK_ADDED");
   out.begin_object("task_added").raw("task", inner.str());
   return std::move(out.end_object().end_object()).str();

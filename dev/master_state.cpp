@@ -188,7 +188,9 @@ void Master::update_task(const std::string& task_id, MesosStatus status) {
     const auto silent = unreachable_tasks_.find(task_id);
     if (silent == unreachable_tasks_.end()) return;
     record(silent->second, status);
-    if (is_terminal(status.state)) unreachable_tasks_.erase(silent);
+    if (!is_terminal(status.state)) return;
+    ended_.push_back(std::move(silent->second));
+    unreachable_tasks_.erase(silent);
     return;
   }
   if (!status.from_master) status.uuid = uuid_base64(rng_);
@@ -211,9 +213,31 @@ void Master::record(TaskRecord& task, MesosStatus status) {
 }
 
 void Master::finish(std::map<std::string, TaskRecord>::iterator task) {
+  ended_.push_back(task->second);
   completed_.push_back(std::move(task->second));
   tasks_.erase(task);
   if (completed_.size() > kMaxCompleted) completed_.pop_front();
+  if (ended_.size() > kMaxCompleted) ended_.pop_front();
+}
+
+std::vector<const Master::TaskRecord*> Master::tasks_on(const std::string& agent_id,
+                                                        bool queued) const {
+  std::vector<const TaskRecord*> found;
+  for (const auto* tasks : {&tasks_, &unreachable_tasks_}) {
+    for (const auto& [id, task] : *tasks) {
+      const bool here = task.info.agent_id == agent_id;
+      if (here && (task.state == MesosState::staging) == queued) found.push_back(&task);
+    }
+  }
+  return found;
+}
+
+std::vector<const Master::TaskRecord*> Master::ended_on(const std::string& agent_id) const {
+  std::vector<const TaskRecord*> found;
+  for (const TaskRecord& task : ended_) {
+    if (task.info.agent_id == agent_id) found.push_back(&task);
+  }
+  return found;
 }
 
 void Master::restart(WallTime now) {

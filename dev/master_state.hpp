@@ -97,6 +97,11 @@ class Master {
   const std::map<std::string, AgentRecord>& agents() const noexcept { return agents_; }
   const std::map<std::string, TaskRecord>& tasks() const noexcept { return tasks_; }
   const std::deque<TaskRecord>& completed() const noexcept { return completed_; }
+  // What the agent itself knows, whatever becomes of the master.
+  /// Those that its executor has taken, or (`queued`) has not yet.
+  std::vector<const TaskRecord*> tasks_on(const std::string& agent_id, bool queued) const;
+  /// Those that are over, the newest last.
+  std::vector<const TaskRecord*> ended_on(const std::string& agent_id) const;
   /// Registered agents that have not come back since restart().
   bool has_recovered_agents() const noexcept;
   std::string next_agent_id();
@@ -117,6 +122,7 @@ class Master {
   std::map<std::string, AgentRecord> agents_;
   std::map<std::string, TaskRecord> tasks_;
   std::deque<TaskRecord> completed_;
+  std::deque<TaskRecord> ended_;  // the same, as agents remember it
   std::map<std::string, AgentRecord> unreachable_;
   std::map<std::string, TaskRecord> unreachable_tasks_;
   std::vector<std::string> events_;

@@ -1,9 +1,9 @@
 muster_test(mesos_core_test LABEL unit
-  SOURCES unit/mesos/master_state_test.cpp unit/mesos/ports_test.cpp unit/mesos/recordio_test.cpp
+  SOURCES unit/mesos/agent_state_test.cpp unit/mesos/master_state_test.cpp unit/mesos/ports_test.cpp unit/mesos/recordio_test.cpp
     unit/mesos/snapshot_test.cpp unit/mesos/vip_label_test.cpp unit/mesos/zookeeper_test.cpp
   DEPENDS muster::mesos::core)
 muster_test(mesos_io_test LABEL unit THREADS
-  SOURCES unit/mesos/observer_poll_test.cpp unit/mesos/observer_test.cpp unit/mesos/observer_tls_test.cpp unit/mesos/resolver_test.cpp
+  SOURCES unit/mesos/agent_poller_test.cpp unit/mesos/observer_poll_test.cpp unit/mesos/observer_test.cpp unit/mesos/observer_tls_test.cpp unit/mesos/resolver_test.cpp
     unit/mesos/zk_detector_test.cpp
   DEPENDS muster::mesos::io)
 

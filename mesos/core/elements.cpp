@@ -92,6 +92,14 @@ std::optional<std::pair<TaskKey, TaskInfo>> ElementParser::task(std::string_view
   return task_from_json(*object, impl_->problems);
 }
 
+std::optional<TaskKey> ElementParser::task_key(std::string_view json) {
+  const auto object = impl_->parse_object(json, "task");
+  if (!object) return std::nullopt;
+  auto key = task_key_from_json(*object);
+  if (!key) impl_->problems.add("task", "one task", "needs its id and framework id");
+  return key;
+}
+
 std::optional<TaskUpdated> ElementParser::task_updated(std::string_view json) {
   const auto object = impl_->parse_object(json, "event");
   if (!object) return std::nullopt;

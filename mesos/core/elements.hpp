@@ -25,6 +25,8 @@ class ElementParser {
   ~ElementParser();
 
   std::optional<std::pair<TaskKey, TaskInfo>> task(std::string_view json);
+  /// Only who a task is, whatever else is wrong with it.
+  std::optional<TaskKey> task_key(std::string_view json);
   /// The content of `task_updated`.
   std::optional<TaskUpdated> task_updated(std::string_view json);
   /// An entry of `slaves`, `agents` or `recovered_agents`.

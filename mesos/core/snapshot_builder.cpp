@@ -25,6 +25,13 @@ void SnapshotBuilder::add_task(std::string_view json) {
   if (tasks.insert_or_assign(std::move(key.task), std::move(info)).second) ++task_count_;
 }
 
+void SnapshotBuilder::add_ended_task(std::string_view json) {
+  if (!fits(task_count_ + gone_.size(), kMaxTasks, "tasks")) return;
+  if (auto key = elements_.task_key(json)) {
+    gone_.insert_or_assign(std::move(*key), GoneReason::terminal);
+  }
+}
+
 void SnapshotBuilder::add_agent(std::string_view json) {
   if (!fits(snapshot_.tables.agents.size(), kMaxAgents, "agents")) return;
   if (auto agent = elements_.agent(json)) {
@@ -63,6 +70,7 @@ Snapshot SnapshotBuilder::finish(const KnownHosts& hosts) && {
   out.snapshot = true;
   for (auto& [id, agent] : snapshot_.tables.agents) {
     fill_from_hosts(agent, hosts);
+    if (agent.addresses.empty() && address_) agent.addresses = {*address_};
     out.agents.push_back(agent);
     snapshot_.tables.recovering.erase(id);
   }
@@ -105,7 +113,7 @@ void SnapshotBuilder::join_tasks() {
       }
       snapshot_.problems.add("waiting", "task " + in_quotes(key.task.str()),
                              "its agent " + in_quotes(info.agent.str()) + " or its framework " +
-                                 in_quotes(framework_id.str()) + " is not in the master's state");
+                                 in_quotes(framework_id.str()) + " is not in the same state");
       if (tables.waiting.size() < kMaxWaiting) {
         tables.waiting.emplace(std::move(key), std::nullopt);
       } else {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -20,6 +21,8 @@ inline constexpr std::size_t kMaxFrameworkMember = 8 * kMaxText;  // of its JSON
 class SnapshotBuilder {
  public:
   void add_task(std::string_view json);
+  /// One that is over, whatever state it was left in.
+  void add_ended_task(std::string_view json);
   void add_agent(std::string_view json);
   void add_recovering(std::string_view json);
   void add_framework(std::string_view json);
@@ -27,6 +30,8 @@ class SnapshotBuilder {
   void set_leader_hostname(std::string_view json);
   void set_not_leading() { snapshot_.not_leading = true; }
   void set_heartbeat(std::string_view json);
+  /// Of an agent that says nothing of its address.
+  void set_address(const IpAddress& address) { address_ = address; }
 
   Snapshot finish(const KnownHosts& hosts) &&;
 
@@ -40,6 +45,7 @@ class SnapshotBuilder {
   std::size_t task_count_ = 0;
   std::string leader_;
   std::string leader_hostname_;
+  std::optional<IpAddress> address_;
 };
 
 /// Reads the `get_state` value that `scan` stands at.

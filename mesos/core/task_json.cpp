@@ -438,6 +438,14 @@ StatusInfo status_from_json(dom::object status, std::string_view task, Problems&
   return TaskReader{task, problems}.read_status(status);
 }
 
+std::optional<TaskKey> task_key_from_json(dom::object task) {
+  auto id = id_member(task, "task_id");
+  if (!id) id = id_member(task, "id");
+  auto framework = id_member(task, "framework_id");
+  if (!id || !framework) return std::nullopt;
+  return TaskKey{FrameworkId{std::move(*framework)}, TaskId{std::move(*id)}};
+}
+
 std::optional<std::pair<TaskKey, TaskInfo>> task_from_json(dom::object task, Problems& problems) {
   const TaskMembers members{task};
   const auto id_of = [](const TaskMembers::Found& v1, const TaskMembers::Found& v0) {

@@ -18,6 +18,8 @@ std::optional<std::string> id_value(simdjson::dom::element element);
 std::optional<std::string> id_member(simdjson::dom::object object, std::string_view key);
 std::optional<TaskState> state_member(simdjson::dom::object object, std::string_view key);
 
+/// Of a task in either spelling; nothing if a part of it is missing.
+std::optional<TaskKey> task_key_from_json(simdjson::dom::object task);
 std::optional<std::pair<TaskKey, TaskInfo>> task_from_json(simdjson::dom::object task,
                                                            Problems& problems);
 /// `task` is its id, for Problems.

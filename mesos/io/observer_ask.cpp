@@ -1,8 +1,6 @@
 #include <algorithm>
 #include <array>
-#include <openssl/evp.h>
 
-#include "mesos/core/recordio.hpp"
 #include "mesos/io/observer_impl.hpp"
 #include "mesos/io/worker.hpp"
 
@@ -13,7 +11,6 @@ namespace {
 
 constexpr std::size_t kMaxRedirects = 5;
 constexpr std::size_t kMaxErrorBody = 200;
-constexpr Duration kMaxTransfer{10 * 60'000};  // of one /state, however slowly it trickles
 
 }  // namespace
 
@@ -90,33 +87,14 @@ asio::awaitable<std::string> Observer::Impl::refusal(Opened opened) {
 
 std::string Observer::Impl::authorization(const Target& target) const {
   if (!target.trusted) return {};
-  if (!options_.bearer_token.empty()) return "Bearer " + options_.bearer_token;
-  if (options_.basic_user.empty() && options_.basic_secret.empty()) return {};
-  const std::string plain = options_.basic_user + ':' + options_.basic_secret;
-  std::string encoded(4 * (plain.size() / 3 + 1) + 1, '\0');  // and EVP's closing zero
-  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(encoded.data()),
-                                   reinterpret_cast<const unsigned char*>(plain.data()),
-                                   static_cast<int>(plain.size()));
-  encoded.resize(static_cast<std::size_t>(size));
-  return "Basic " + encoded;  // Mesos matches the scheme with its case
+  return muster::mesos::authorization(
+      {options_.basic_user, options_.basic_secret, options_.bearer_token});
 }
 
 /// Reads all of the answer; returns what went wrong, or nothing.
 asio::awaitable<std::string> Observer::Impl::read_body(Opened& opened, std::string& body) {
-  const std::string too_large = "the answer is larger than max_response_bytes";
-  const auto length = opened.head.content_length;
-  if (length && *length > options_.max_response_bytes) co_return too_large;
-  body.reserve(std::min<std::size_t>(length.value_or(0), RecordIoDecoder::kMaxReserve));
-  std::vector<char> piece(kReadSize);
-  const TimePoint begun = Clock::now();
-  for (;;) {
-    const auto size = co_await opened.session.read_some(piece, options_.response_timeout);
-    if (!size) co_return "the answer broke off: " + size.error().message();
-    if (*size == 0) co_return std::string{};
-    if (body.size() + *size > options_.max_response_bytes) co_return too_large;
-    if (Clock::now() - begun > kMaxTransfer) co_return std::string{"the answer takes too long"};
-    body.append(piece.data(), *size);
-  }
+  return read_answer(opened.session, opened.head, body,
+                     {options_.max_response_bytes, options_.response_timeout});
 }
 
 }  // namespace muster::mesos

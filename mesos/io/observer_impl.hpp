@@ -21,6 +21,7 @@
 #include "mesos/core/master_state.hpp"
 #include "mesos/io/certificates.hpp"
 #include "mesos/io/either.hpp"
+#include "mesos/io/http_ask.hpp"
 #include "mesos/io/http_session.hpp"
 #include "mesos/io/observer.hpp"
 #include "mesos/io/observer_metrics.hpp"
@@ -38,14 +39,6 @@ inline constexpr double kDefaultHeartbeatSeconds = 15;
 inline std::string sentence(const MasterUrl& url, std::string_view what) {
   return to_string(url) + ": " + std::string{what};
 }
-
-/// Tells a document from the one before it. Not against malice: who can choose the state of a
-/// cluster needs no collision.
-struct Fingerprint {
-  std::size_t octets = 0;
-  std::size_t hash = 0;
-  friend bool operator==(const Fingerprint&, const Fingerprint&) = default;
-};
 
 /// Why asking one master came to an end.
 struct Ending {

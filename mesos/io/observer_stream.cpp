@@ -179,7 +179,7 @@ asio::awaitable<Ending> Observer::Impl::poll_once(Target target) {
   const TimePoint begun = Clock::now();
   auto parse = [text = std::move(body), hosts = state_.hosts(), before = polled_]() mutable {
     Polled polled;
-    polled.fingerprint = {text.size(), std::hash<std::string_view>{}(text)};
+    polled.fingerprint = Fingerprint::of(text);
     polled.unchanged = before == polled.fingerprint;
     if (!polled.unchanged) polled.snapshot = consume_state(std::move(text), hosts);
     return polled;

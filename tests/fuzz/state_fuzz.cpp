@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "base/assert.hpp"
+#include "mesos/core/agent_state.hpp"
 #include "mesos/core/snapshot.hpp"
 
 using namespace muster;
@@ -29,5 +30,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view json{reinterpret_cast<const char*>(data), size};
   check(parse_state(json));
   check(parse_get_state(json));
+  check(parse_agent_state(json, {}));
+  // One input for both answers: half of it each.
+  check(parse_agent_get_state(json, json, {}));
+  check(parse_agent_get_state(json.substr(0, size / 2), json.substr(size / 2), {}));
   return 0;
 }

@@ -24,6 +24,10 @@ Shapes emulated() {
     add_get_state(out,
                   json::parse(v1_get_state(life.master)).as_object().at("get_state").as_object());
     add_event(out, json::parse(event_subscribed(life.master)).as_object());
+    const MesosAgent& agent = life.master.agents().at(life.agent).info;
+    add_agent_state(out, json::parse(v0_agent_state(life.master, agent, life.now)).as_object());
+    add_agent_get_state(out, json::parse(v1_agent_get_state(life.master, agent.id)).as_object());
+    out.add("v1 of itself", json::parse(v1_agent_get_agent(agent)).as_object(), {"attributes"});
   };
   const std::string web = life.run(kWeb);
   look();
@@ -65,6 +69,15 @@ Shapes excerpt() {
                            .at("get_state")
                            .as_object());
   }
+  for (const char* name : {"steady", "containers"}) {
+    const std::string file = std::string{name} + ".json";
+    add_agent_state(out, json::parse(read_file(kFixtures + "agent-state-" + file)).as_object());
+    add_agent_get_state(out,
+                        json::parse(read_file(kFixtures + "agent-get-state-" + file)).as_object());
+  }
+  out.add("v1 of itself",
+          json::parse(read_file(kFixtures + "agent-get-agent-steady.json")).as_object(),
+          {"attributes"});
   for (const char* name : {"events.jsonl", "events-containers.jsonl"}) {
     for (const json::object& event : read_lines(kFixtures + name)) add_event(out, event);
   }
@@ -81,6 +94,10 @@ void add_recording(Shapes& out, const fs::path& folder) {
     } else if (name == "master_API_GET_STATE.json.body") {
       add_get_state(out,
                     json::parse(read_file(entry.path())).as_object().at("get_state").as_object());
+    } else if (name == "agent_GET_state.body") {
+      add_agent_state(out, json::parse(read_file(entry.path())).as_object());
+    } else if (name == "agent_API_GET_STATE.json.body") {
+      add_agent_get_state(out, json::parse(read_file(entry.path())).as_object());
     } else if (name.starts_with("subscribe-json") && name.ends_with(".events")) {
       for (const json::object& event : read_lines(entry.path())) add_event(out, event);
     }
@@ -118,7 +135,7 @@ std::vector<std::string> story(const std::vector<json::object>& events, std::str
 
 }  // namespace
 
-TEST_CASE("the emulated master says what a real one said, key by key") {
+TEST_CASE("the emulated master and agents say what real ones said, key by key") {
   check(excerpt(), emulated());
 }
 

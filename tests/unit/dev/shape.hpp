@@ -222,6 +222,44 @@ inline void add_get_state(Shapes& out, const json::object& state) {
   }
 }
 
+/// GET /state of an agent. A task in it has the shape that a master gives it.
+inline void add_agent_state(Shapes& out, const json::object& state) {
+  out.add("v0 of itself", state,
+          {"frameworks", "completed_frameworks", "flags", "attributes", "reserved_resources_full"});
+  for (const json::value& value : list(state, "frameworks")) {
+    const json::object& framework = value.as_object();
+    if (word(framework, "name") != "marathon") continue;  // the only one that is emulated
+    out.add("v0 framework of an agent", framework, {"executors", "completed_executors"});
+    for (const char* executors : {"executors", "completed_executors"}) {
+      for (const json::value& one : list(framework, executors)) {
+        const json::object& executor = one.as_object();
+        for (const char* where : {"tasks", "completed_tasks"}) {
+          for (const json::value& task : list(executor, where)) {
+            if (!word(task.as_object(), "executor_id").empty()) continue;  // of a pod
+            out.add("v0 executor with " + std::string{where}, executor,
+                    {"tasks", "queued_tasks", "completed_tasks", "labels"});
+            out.add("v0 task " + word(task.as_object(), "state"), task.as_object(), own_kind());
+          }
+        }
+      }
+    }
+  }
+}
+
+/// GET_STATE of an agent.
+inline void add_agent_get_state(Shapes& out, const json::object& answer) {
+  const json::object& state = answer.at("get_state").as_object();
+  out.add("v1 state of an agent", answer,
+          {"launched_tasks", "queued_tasks", "completed_tasks", "executors", "completed_executors",
+           "frameworks", "completed_frameworks"});
+  const json::object& tasks = state.at("get_tasks").as_object();
+  for (const char* where : {"launched_tasks", "completed_tasks"}) {
+    for (const json::value& task : list(tasks, where)) {
+      add_v1_task(out, task.as_object(), "GET_STATE");
+    }
+  }
+}
+
 /// One record of the event stream.
 inline void add_event(Shapes& out, const json::object& event) {
   const std::string type = word(event, "type");

@@ -62,6 +62,7 @@ class Observed {
   }
 
   void stop() {
+    if (std::exchange(stopped_, true)) return;
     bool joined = false;
     boost::asio::co_spawn(context, stop_all(), [&](std::exception_ptr failure) {
       joined = true;
@@ -87,6 +88,8 @@ class Observed {
   TaskGroup group{context.get_executor()};
 
  private:
+  bool stopped_ = false;
+
   boost::asio::awaitable<void> stop_all() {
     group.stop();
     for (const auto& each : masters) each->stop();
