@@ -20,6 +20,7 @@
 #include "lb/io/monitor.hpp"
 #include "lb/io/nft_elements.hpp"
 #include "lb/io/nft_link.hpp"
+#include "lb/io/unanswered.hpp"
 
 namespace muster::lb {
 namespace {
@@ -45,6 +46,10 @@ class IpvsDriver final : public Driver {
   Result<std::size_t> publish_routes(const RouteSources& sources) override;
   RouteSources find_sources() override;
   Result<std::size_t> flush_udp(const UdpKeep& keep) override { return flush_stale_udp(keep); }
+  int unanswered_fd() const noexcept override { return unanswered_ ? unanswered_->fd() : -1; }
+  std::vector<Unanswered> take_unanswered() override {
+    return unanswered_ ? unanswered_->drain() : std::vector<Unanswered>{};
+  }
   int monitor_fd() const noexcept override { return monitor_ ? monitor_->fd() : -1; }
   bool drain_monitor() override { return monitor_ && monitor_->drain(); }
   bool take_firewall_change() override { return monitor_ && monitor_->take_others(); }
@@ -62,7 +67,8 @@ class IpvsDriver final : public Driver {
     return family == Family::v4 ? sources_.v4 : sources_.v6;
   }
 
-  Result<void> probe_guard();
+  Result<void> try_guard();
+  Result<std::string> probe_guard();
   Result<void> probe_ipvs();
   Result<Wish> fit(const Transaction& transaction) const;
   Result<void> write_guard(bool reset, const Edits& edits);
@@ -82,6 +88,7 @@ class IpvsDriver final : public Driver {
   std::optional<netlink::Socket> nft_;
   std::optional<netlink::Socket> routes_;
   std::optional<Monitor> monitor_;
+  std::optional<UnansweredWatch> unanswered_;
   std::string detail_;
   RouteSources sources_;
 
@@ -126,7 +133,7 @@ routes::Route IpvsDriver::route_to(const Prefix& destination, const IpAddress& s
 }
 
 /// Builds and removes a table in one transaction, of which nothing is ever seen.
-Result<void> IpvsDriver::probe_guard() {
+Result<void> IpvsDriver::try_guard() {
   for (const Family family : kFamilies) {
     ipvs::GuardOptions options = layout_.guard(family);
     options.table += "_probe";
@@ -138,13 +145,27 @@ Result<void> IpvsDriver::probe_guard() {
     out.end();
     const auto done = nft::commit(*nft_, out);
     if (done) continue;
-    const int error = done.error().value();
     detail_ = nft_->detail().empty() ? done.error().message() : nft_->detail();
-    if (error == EPERM) return Errc::not_permitted;
-    if (error == ETIMEDOUT || error == EPROTONOSUPPORT) return Errc::no_nftables;
-    return Errc::missing_feature;
+    return done.error();
   }
   return {};
+}
+
+/// Brings why backends that do not answer are not noticed; empty if they are.
+Result<std::string> IpvsDriver::probe_guard() {
+  auto able = try_guard();
+  std::string missing;
+  if (!able && able.error().value() != EPERM) {
+    missing = "the kernel has no timeout policies for nf_tables (CONFIG_NF_CT_NETLINK_TIMEOUT): " +
+              able.error().message();
+    layout_.hears_unanswered = false;
+    able = try_guard();
+  }
+  if (able) return missing;
+  const int error = able.error().value();
+  if (error == EPERM) return Errc::not_permitted;
+  if (error == ETIMEDOUT || error == EPROTONOSUPPORT) return Errc::no_nftables;
+  return Errc::missing_feature;
 }
 
 Result<void> IpvsDriver::probe_ipvs() {
@@ -162,7 +183,9 @@ Result<void> IpvsDriver::probe_ipvs() {
 
 Result<Capabilities> IpvsDriver::open(const DriverConfig& config) {
   config_ = config;
-  layout_ = {ipvs::guard_table(config.table), config.range_v4, config.range_v6};
+  layout_ = {.table = ipvs::guard_table(config.table),
+             .range_v4 = config.range_v4,
+             .range_v6 = config.range_v6};
   auto nft = netlink::Socket::open(NETLINK_NETFILTER);
   if (!nft) return nft.error();
   nft_.emplace(std::move(*nft));
@@ -172,9 +195,9 @@ Result<Capabilities> IpvsDriver::open(const DriverConfig& config) {
   auto link = ipvs::Link::open();
   if (!link) return link.error();
   ipvs_.emplace(std::move(*link));
-  auto able = probe_guard();
-  if (able) able = probe_ipvs();
-  if (!able) return able.error();
+  auto deaf = probe_guard();
+  if (!deaf) return deaf.error();
+  if (const auto able = probe_ipvs(); !able) return able.error();
   if (!config.check_only) {
     if (const auto set = ipvs::set_sysctls(detail_); !set) return Errc::not_permitted;
     if (const auto done = ipvs_->raise_tcp_timeout(kTcpSeconds); !done) return done.error();
@@ -184,10 +207,19 @@ Result<Capabilities> IpvsDriver::open(const DriverConfig& config) {
       routes::kIpvs);
   if (!opened) return opened.error();
   monitor_.emplace(std::move(*opened));
+  if (deaf->empty() && !config.check_only) {
+    auto watch = UnansweredWatch::open();
+    if (watch) {
+      unanswered_.emplace(std::move(*watch));
+    } else {
+      *deaf = watch.error().message();
+    }
+  }
   return Capabilities{
       .driver = "ipvs",
       .syn_failover = false,
       .syn_failover_missing = "IPVS keeps a connection with the backend that its first packet got",
+      .ejection_missing = *deaf,
       .passed_over = {}};
 }
 

@@ -14,8 +14,12 @@
 namespace muster::lb::ipvs {
 namespace {
 
-constexpr unsigned kGuardVersion = 1;
+constexpr unsigned kGuardVersion = 2;
 constexpr std::array kProtocols{Protocol::tcp, Protocol::udp};
+
+/// A client repeats its SYN after a second. What is not said is as the system has it.
+constexpr std::uint32_t kSynSentSeconds = 1;
+constexpr std::string_view kTimeoutPolicy = "syn";
 
 // IPVS itself takes packets at 99 of the input hook and at -98 of the output hook
 // (ip_vs_core.c: NF_IP_PRI_NAT_SRC - 1, NF_IP_PRI_NAT_DST + 2).
@@ -40,6 +44,7 @@ class GuardWriter : private nft::TableWriter {
   nft::SchemaCounts write() {
     table("muster, around IPVS");
     chain(guard_mark(options_));
+    if (options_.hears_unanswered) timeout_policy(kTimeoutPolicy, kSynSentSeconds, std::nullopt);
     sets();
     keep_chains();
     refusing_chain("refuse");
@@ -70,14 +75,17 @@ class GuardWriter : private nft::TableWriter {
                         .notes = nft::Notes{}.number(0, 1).number(1, 1).bytes()});
   }
 
-  /// A Vip is translated to itself: then nobody else translates it. Docker would, where a container
-  /// has the Vip's port as its host port, because to this node a Vip is an address of its own.
+  /// A flow's first packet alone comes here, which is when conntrack may be told for how long it is
+  /// to remember. A Vip is translated to itself: then nobody else translates it. Docker would,
+  /// where a container has the Vip's port as its host port, because to this node a Vip is an
+  /// address of its own.
   void keep_chains() {
     chain("keep");
     for (const Protocol protocol : kProtocols) {
       rule("keep", [&] {
         load_service(protocol);
         must_be_in(vips(protocol));
+        if (protocol == Protocol::tcp && options_.hears_unanswered) set_timeout(kTimeoutPolicy);
         load_destination(nft::kReg);
         expression("nat", [&] {
           out_.u32_be(NFTA_NAT_TYPE, NFT_NAT_DNAT);
@@ -183,6 +191,7 @@ std::string guard_table(std::string_view table) {
 
 std::string guard_mark(const GuardOptions& options) {
   std::string mark = "schema_" + std::to_string(kGuardVersion);
+  if (!options.hears_unanswered) mark += "_deaf";
   if (options.range) mark += "_" + options.range->to_string();
   std::replace(mark.begin(), mark.end(), ':', '_');  // nft's names have no colons
   return mark;

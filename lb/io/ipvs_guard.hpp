@@ -25,6 +25,9 @@ struct GuardOptions {
   std::string table;
   Family family = Family::v4;
   std::optional<Prefix> range;
+  /// conntrack forgets a tcp flow that got no answer when its client repeats the SYN, so that
+  /// UnansweredWatch hears of it then.
+  bool hears_unanswered = true;
 };
 
 /// An empty chain whose name says which schema the table has: older kernels keep no comment.

@@ -52,7 +52,10 @@ struct Layout {
   const std::optional<Prefix>& range(Family family) const {
     return family == Family::v4 ? range_v4 : range_v6;
   }
-  GuardOptions guard(Family family) const { return {table, family, range(family)}; }
+  bool hears_unanswered = true;
+  GuardOptions guard(Family family) const {
+    return {table, family, range(family), hears_unanswered};
+  }
 };
 
 /// Reads services, tables and routes. A service is ours if its address is in the range, or on a

@@ -252,7 +252,7 @@ TEST_CASE("an older schema is replaced without a failed connection") {
   CHECK(eventually([&] { return load.good() > 20; }));
   const auto has = [&](const std::string& range) {
     const std::string table = net.node.shell("nft list table ip " + our_table());
-    return table.find((on_ipvs() ? "schema_1_" : "range ") + range) != std::string::npos;
+    return table.find((on_ipvs() ? "schema_2_" : "range ") + range) != std::string::npos;
   };
   CHECK(has("11.0.0.0/16"));
   node.add(backend(1));

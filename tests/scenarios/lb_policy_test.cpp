@@ -159,7 +159,6 @@ struct Crowd {
 
 TEST_CASE("a backend that does not answer is taken out, and comes back") {
   MUSTER_NEEDS_NETNS();
-  MUSTER_EXCEPT_IPVS("no ejection");
   Topology net;
   const auto one = net.serve("10.2.0.1:8080");
   const auto two = net.serve("10.2.0.2:8080");
@@ -192,7 +191,6 @@ TEST_CASE("a backend that does not answer is taken out, and comes back") {
 
 TEST_CASE("a VIP keeps its only backend, and one whose policy says so, though they do not answer") {
   MUSTER_NEEDS_NETNS();
-  MUSTER_EXCEPT_IPVS("no ejection");
   Topology net;
   net.backends.shell(
       "nft 'table ip dead { chain in { type filter hook input priority 0; "
