@@ -210,7 +210,7 @@ int Daemon::Impl::run() {
     if (restored && dns_ != nullptr) dns_->apply(*restored);
     started = take_over_kernel();
     if (started && restored && note(*restored) && balancer_ != nullptr) {
-      balancer_->apply(*restored);
+      balancer_->restore(*restored);
     }
   }
   if (started) {

@@ -75,7 +75,8 @@ Plan plan(const Vip& vip, const Applied& applied, const std::optional<Service>& 
 }
 
 std::optional<Service> without_loss(const Vip& vip, const Applied& applied,
-                                    std::optional<Service> desired) {
+                                    std::optional<Service> desired,
+                                    const std::set<Endpoint>* only) {
   if (!applied.selector) {
     if (!desired && applied.refuses) return Service{.vip = vip};
     return desired;
@@ -88,8 +89,9 @@ std::optional<Service> without_loss(const Vip& vip, const Applied& applied,
   std::map<Endpoint, std::uint16_t> merged;
   for (const Backend& backend : desired->backends) merged[backend.endpoint] = backend.weight;
   for (std::uint32_t i = 0; i < applied.selector->size && i < applied.slots.size(); ++i) {
+    if (!applied.slots[i] || (only != nullptr && !only->contains(*applied.slots[i]))) continue;
     // Known to be draining is known: only what nobody has spoken of yet is kept alive.
-    if (applied.slots[i]) merged.try_emplace(*applied.slots[i], std::uint16_t{1});
+    merged.try_emplace(*applied.slots[i], std::uint16_t{1});
   }
   desired->backends.clear();
   for (const auto& [endpoint, weight] : merged) desired->backends.push_back({endpoint, weight});

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <variant>
 #include <vector>
 
@@ -87,10 +88,11 @@ struct Plan {
 /// `applied` already serves `desired`, whatever the order of its slots.
 Plan plan(const Vip& vip, const Applied& applied, const std::optional<Service>& desired);
 
-/// `desired` with every backend that `applied` has added to it: what may be programmed as long as
-/// nothing may be pruned.
+/// `desired` with every backend that `applied` has added to it, or with those of them that are in
+/// `only`: what may be programmed as long as nothing, or none of `only`, may be pruned.
 std::optional<Service> without_loss(const Vip& vip, const Applied& applied,
-                                    std::optional<Service> desired);
+                                    std::optional<Service> desired,
+                                    const std::set<Endpoint>* only = nullptr);
 
 /// Whether `applied` is what plan() would leave behind for `desired`.
 bool serves(const Applied& applied, const std::optional<Service>& desired);

@@ -103,6 +103,13 @@ void Balancer::Impl::take(const ClusterDelta& delta) {
   }
 }
 
+void Balancer::Impl::restore(const ClusterDelta& delta) {
+  take(delta);
+  programmer_.doubt();
+  trust_due_ = Clock::now() + kTrustDisk;
+  work(Clock::now());
+}
+
 void Balancer::Impl::apply(const ClusterDelta& delta) {
   const TimePoint began = Clock::now();
   if (!change_began_) change_began_ = began;
@@ -236,6 +243,9 @@ Balancer::~Balancer() = default;
 
 Result<void> Balancer::start() {
   return impl_->start();
+}
+void Balancer::restore(const ClusterDelta& delta) {
+  impl_->restore(delta);
 }
 void Balancer::apply(const ClusterDelta& delta) {
   impl_->apply(delta);

@@ -59,6 +59,15 @@ class Balancer {
   /// what to do about it and is meant to be shown; status().last_error has the detail.
   Result<void> start();
 
+  /// How long the kernel is believed more than the disk: others have said by then what is true.
+  static constexpr Duration kTrustDisk{4000};
+
+  /// What was kept on disk; once, after start() and before the first apply(). It may be some
+  /// seconds older than what the kernel was told last by an earlier run. So a backend that stands
+  /// in one of the two only stays as the kernel has it, for kTrustDisk; Vips that the kernel
+  /// has nothing of are served at once.
+  void restore(const ClusterDelta& delta);
+
   /// Takes in what changed. Small changes are in the kernel when this returns; large ones follow
   /// in steps that do not hold the control thread up. What the kernel refuses is tried again by
   /// run(). Nothing is removed before a delta that is `complete` has been seen.

@@ -47,6 +47,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   ~Impl() { worker_.join(); }
 
   Result<void> start();
+  void restore(const ClusterDelta& delta);
   void apply(const ClusterDelta& delta);
   asio::awaitable<void> run();
   std::vector<VipStatus> vips();
@@ -131,6 +132,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   Duration backoff_{kFirstBackoff};
   Duration route_backoff_{kFirstRouteRetry};
   std::optional<TimePoint> routes_due_;  // again
+  std::optional<TimePoint> trust_due_;   // the disk counts as much as anybody from then on
   TimePoint last_reconcile_{};
   TimePoint last_foreign_{};  // when the latest foreign change was, or will be, answered
   bool counters_wanted_ = false;

@@ -222,7 +222,12 @@ asio::awaitable<void> Balancer::Impl::watch_unanswered() {
 
 void Balancer::Impl::on_tick() {
   const TimePoint now = Clock::now();
-  if (programmer_.advance(now)) work(now);
+  bool due = programmer_.advance(now);
+  if (trust_due_ && now >= *trust_due_) {
+    trust_due_.reset();
+    due = programmer_.trust() || due;
+  }
+  if (due) work(now);
   if (routes_due_ && now >= *routes_due_) publish_routes();
   if (forward_due_ && now >= *forward_due_) keep_forward(true);
   if (reading_) return;
@@ -244,6 +249,7 @@ asio::awaitable<void> Balancer::Impl::tick() {
     if (counters_wanted_) next = std::min<TimePoint>(next, last_reconcile_ + kCounterAge);
     if (const auto rested = programmer_.table().outliers().next()) next = std::min(next, *rested);
     if (routes_due_) next = std::min(next, *routes_due_);
+    if (trust_due_) next = std::min(next, *trust_due_);
     next = std::max<TimePoint>(next, Clock::now() + kFirstBackoff);
     if (forward_due_ && !forwarding_) next = std::min(next, std::max(*forward_due_, Clock::now()));
     if (read_wanted_ && !reading_) next = std::min(next, std::max(not_before_, Clock::now()));

@@ -11,12 +11,16 @@ namespace {
 
 const Applied kNothing;
 
-std::uint64_t backends_of(const Applied& applied) {
+std::set<Endpoint> backends_in(const Applied& applied) {
   std::set<Endpoint> distinct;
   for (const auto& slot : applied.slots) {
     if (slot) distinct.insert(*slot);
   }
-  return distinct.size();
+  return distinct;
+}
+
+std::uint64_t backends_of(const Applied& applied) {
+  return backends_in(applied).size();
 }
 
 /// Not the fault of what was asked: the same for every Vip, or gone in a moment.
@@ -52,6 +56,18 @@ const Applied& Programmer::applied_of(const Vip& vip) const {
 
 std::optional<Service> Programmer::wanted(const Vip& vip) const {
   auto desired = table_.desired(vip);
+  if (const auto doubt = doubts_.find(vip); doubt != doubts_.end()) {
+    const Doubt& found = doubt->second;
+    const auto doubted = [&found](const Backend& backend) {
+      return found.only_disk.contains(backend.endpoint);
+    };
+    // Better a doubtful one than none.
+    const bool others =
+        desired && (!found.only_kernel.empty() ||
+                    !std::all_of(desired->backends.begin(), desired->backends.end(), doubted));
+    if (others) std::erase_if(desired->backends, doubted);
+    return without_loss(vip, applied_of(vip), std::move(desired), &found.only_kernel);
+  }
   return complete_ ? desired : without_loss(vip, applied_of(vip), std::move(desired));
 }
 
@@ -109,6 +125,25 @@ void Programmer::take(const ClusterDelta& delta) {
     }
     for (const auto& address : applied_hairpin_) hairpin_dirty_.insert(address);
   }
+}
+
+void Programmer::doubt() {
+  for (const auto& [vip, applied] : applied_) {
+    Doubt doubt{backends_in(applied), {}};
+    if (doubt.only_kernel.empty()) continue;
+    const auto service = table_.desired(vip);
+    for (const Backend& backend : service ? service->backends : std::vector<Backend>{}) {
+      if (doubt.only_kernel.erase(backend.endpoint) == 0) doubt.only_disk.insert(backend.endpoint);
+    }
+    if (doubt.only_kernel.empty() && doubt.only_disk.empty()) continue;
+    doubts_.insert_or_assign(vip, std::move(doubt));
+  }
+}
+
+bool Programmer::trust() {
+  const auto doubts = std::exchange(doubts_, {});
+  for (const auto& [vip, doubt] : doubts) dirty_.insert(vip);
+  return !doubts.empty();
 }
 
 bool Programmer::note(const Unanswered& connection, TimePoint now) {

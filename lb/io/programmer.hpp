@@ -41,6 +41,13 @@ class Programmer {
   /// Takes in a change of what is wanted; nothing is written yet.
   void take(const ClusterDelta& delta);
 
+  /// What has been taken so far is from disk, and may be some seconds older than what the kernel
+  /// was told last. Until trust(), where the two differ over a backend of a Vip that the kernel
+  /// has, the kernel counts. What is taken from now on is done at once.
+  void doubt();
+  /// True: there is something to do.
+  bool trust();
+
   /// A connection got no answer. True: its backend rests from now on; step() takes it out.
   bool note(const Unanswered& connection, TimePoint now);
   /// Brings back whose rest is over. True: there is something to do.
@@ -90,6 +97,12 @@ class Programmer {
   };
   using Batch = std::vector<Work>;
 
+  /// A Vip's backends in the kernel against those on disk.
+  struct Doubt {
+    std::set<Endpoint> only_kernel;
+    std::set<Endpoint> only_disk;
+  };
+
   std::optional<Service> wanted(const Vip& vip) const;
   Batch next_batch();
   bool run_hairpin(bool puts);
@@ -112,6 +125,7 @@ class Programmer {
   KernelState::Schema schema_ = KernelState::Schema::absent;
   bool knows_ = false;
   bool complete_ = false;
+  std::map<Vip, Doubt> doubts_;
   bool suspicious_ = false;  // the last transaction failed, and the record is fresh since
 
   std::set<Vip> dirty_;

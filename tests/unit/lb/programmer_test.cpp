@@ -1,5 +1,8 @@
 #include "lb/io/programmer.hpp"
 
+#include <set>
+#include <string>
+
 #include <doctest/doctest.h>
 
 #include "tests/support/fake_driver.hpp"
@@ -114,6 +117,71 @@ TEST_CASE("nothing is pruned before the first complete state") {
   REQUIRE(settle(programmer, driver));
   CHECK(kernel.state.vips.size() == 1);
   CHECK(serves_all(programmer, kernel));
+}
+
+TEST_CASE("what the kernel was told after the state was kept outlives a restart") {
+  FakeKernel kernel;
+  FakeDriver driver{kernel};
+  const auto backend = [](int i, int last) {
+    return task(std::to_string(i), {literal("10.1.0.1", 80)},
+                {"192.168.0." + std::to_string(last) + ":80"});
+  };
+  const Vip vip{Protocol::tcp, *Endpoint::parse("10.1.0.1:80")};
+  const auto served = [&] {
+    std::set<std::string> out;
+    const auto found = kernel.state.vips.find(vip);
+    if (found == kernel.state.vips.end()) return out;
+    for (const auto& slot : found->second.slots) {
+      if (slot) out.insert(to_string(*slot));
+    }
+    return out;
+  };
+  using Set = std::set<std::string>;
+  {
+    Programmer programmer{driver, Policy::random};
+    programmer.take(delta_of({added(backend(1, 1)), added(backend(3, 3))}));
+    REQUIRE(settle(programmer, driver));
+  }
+  // On disk there is still 2, which 3 took the place of.
+  Programmer programmer{driver, Policy::random};
+  auto state = driver.read();
+  REQUIRE(state.has_value());
+  programmer.adopt(std::move(*state));
+  programmer.take(delta_of({added(backend(1, 1)), added(backend(2, 2)), added(web(5))}));
+  programmer.doubt();
+  REQUIRE(settle(programmer, driver));
+  CHECK(served() == Set{"192.168.0.1:80", "192.168.0.3:80"});
+  CHECK(kernel.state.vips.size() == 2);  // what the kernel had nothing of is served
+
+  SUBCASE("what is said meanwhile is done at once") {
+    programmer.take(delta_of({added(backend(4, 4)), removed(backend(1, 1))}));
+    REQUIRE(settle(programmer, driver));
+    CHECK(served() == Set{"192.168.0.3:80", "192.168.0.4:80"});
+    programmer.take(delta_of({added(backend(3, 3)), removed(backend(2, 2))}));
+    REQUIRE(settle(programmer, driver));
+    CHECK(programmer.trust());
+    REQUIRE(settle(programmer, driver));
+    CHECK(served() == Set{"192.168.0.3:80", "192.168.0.4:80"});
+  }
+  SUBCASE("and then, if nobody says otherwise, the disk counts") {
+    CHECK(programmer.trust());
+    REQUIRE(settle(programmer, driver));
+    CHECK(served() == Set{"192.168.0.1:80", "192.168.0.2:80"});
+    CHECK_FALSE(programmer.trust());
+  }
+  SUBCASE("a doubtful backend is better than none") {
+    programmer.trust();
+    REQUIRE(settle(programmer, driver));
+    Programmer next{driver, Policy::random};
+    next.adopt(*driver.read());
+    next.take(delta_of({added(backend(1, 1)), added(backend(2, 2)), added(backend(6, 6))}));
+    next.doubt();
+    REQUIRE(settle(next, driver));
+    CHECK(served() == Set{"192.168.0.1:80", "192.168.0.2:80"});
+    next.take(delta_of({removed(backend(1, 1)), removed(backend(2, 2))}));
+    REQUIRE(settle(next, driver));
+    CHECK(served() == Set{"192.168.0.6:80"});
+  }
 }
 
 TEST_CASE("whatever call fails, the next attempts get everything right") {
