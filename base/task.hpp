@@ -117,6 +117,8 @@ struct Task {
   /// This node's belief, never part of a record: the host does not answer. Its backends take no
   /// new connections while there are others; names stay as Mesos has them.
   bool host_down = false;
+  /// Told by the node beside its agent, which asked that agent, and not by who observes the master.
+  bool from_agent = false;
   friend auto operator<=>(const Task&, const Task&) = default;
 };
 

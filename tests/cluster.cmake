@@ -1,5 +1,5 @@
 muster_test(cluster_test LABEL unit
-  SOURCES unit/cluster/records_test.cpp unit/cluster/vip_address_test.cpp
+  SOURCES unit/cluster/agents_test.cpp unit/cluster/records_test.cpp unit/cluster/vip_address_test.cpp
     unit/cluster/vip_allocator_test.cpp unit/cluster/hold_down_test.cpp
     unit/cluster/cluster_view_test.cpp unit/cluster/cluster_test.cpp
     unit/cluster/cluster_property_test.cpp unit/cluster/election_test.cpp
@@ -7,7 +7,7 @@ muster_test(cluster_test LABEL unit
   DEPENDS muster::cluster::core)
 
 muster_test(cluster_sim_test LABEL sim
-  SOURCES sim/whole_sim_test.cpp
+  SOURCES sim/agents_sim_test.cpp sim/whole_sim_test.cpp
   DEPENDS muster::cluster::core muster_gossip_sim)
 
 muster_fuzzer(record_fuzz muster::cluster::core)

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "cluster/core/join_deltas.hpp"
 #include "cluster/core/saved_state.hpp"
 
 namespace muster::cluster {
@@ -21,34 +22,6 @@ void append(std::vector<From>& to, std::vector<From> more) {
   } else {
     std::move(more.begin(), more.end(), std::back_inserter(to));
   }
-}
-
-/// `then` follows `first`; a thing changed by both is changed once.
-template <class T, class KeyOf>
-void join_changes(std::vector<Change<T>>& first, std::vector<Change<T>> then, KeyOf key_of_one) {
-  const auto key = [&](const Change<T>& c) { return key_of_one(c.after ? *c.after : *c.before); };
-  std::map<decltype(key(first.front())), std::size_t> places;
-  for (std::size_t i = 0; !then.empty() && i < first.size(); ++i) places.emplace(key(first[i]), i);
-  for (Change<T>& change : then) {
-    const auto known = places.find(key(change));
-    if (known == places.end()) {
-      first.push_back(std::move(change));
-    } else {
-      first[known->second].after = std::move(change.after);
-    }
-  }
-}
-
-void join(ClusterDelta& first, ClusterDelta then) {
-  join_changes(first.tasks, std::move(then.tasks), [](const Task& t) { return key_of(t); });
-  join_changes(first.agents, std::move(then.agents), [](const Agent& a) { return a.id; });
-  join_changes(first.frameworks, std::move(then.frameworks),
-               [](const Framework& f) { return f.id; });
-  join_changes(first.masters, std::move(then.masters), [](const Master& m) { return m.endpoint; });
-  join_changes(first.vips, std::move(then.vips), [](const VipAllocation& v) { return v.name; });
-  join_changes(first.former_vips, std::move(then.former_vips),
-               [](const FormerVip& v) { return v.name; });
-  first.complete = then.complete;
 }
 
 PublisherOptions publisher_options(const ClusterOptions& options) {
@@ -73,6 +46,9 @@ void Cluster::lead() {
   claiming_ = false;
   claims_.clear();
   observed_ = false;
+  abandoned_.clear();
+  resigned_.clear();
+  next_burial_.reset();
 }
 
 std::shared_ptr<void> Cluster::follow() {
@@ -84,6 +60,9 @@ std::shared_ptr<void> Cluster::follow() {
   writes_.clear();
   in_work_.reset();
   snapshot_in_work_ = false;
+  drop_at_.reset();
+  next_burial_.reset();
+  wants_snapshot_ = false;
   unconfirmed_ = Unconfirmed{all_names()};
   claiming_ = observed_;
   return former;
@@ -95,8 +74,11 @@ std::vector<Unconfirmed::Name> Cluster::all_names() const {
     names.emplace_back(std::move(shard), std::move(key));
   };
   for (const auto* tasks : {&view_.tasks(), &view_.waiting()}) {
-    for (const auto& [key, task] : *tasks) add(shard_of(*task), record_key(key));
+    for (const auto& [key, task] : *tasks) {
+      if (!task->from_agent) add(shard_of(*task), record_key(key));
+    }
   }
+  for (const auto& [key, task] : view_.shadowed()) add(shard_of(*task), record_key(key));
   for (const auto& [id, agent] : view_.agents()) add(shard_of(*agent), record_key(id));
   for (const auto& [id, one] : view_.frameworks()) add({ShardKind::frameworks, {}}, record_key(id));
   for (const auto& [at, master] : view_.masters()) add({ShardKind::masters, {}}, record_key(at));
@@ -105,21 +87,30 @@ std::vector<Unconfirmed::Name> Cluster::all_names() const {
 }
 
 ClusterDelta Cluster::replicate(std::span<const RecordWrite> writes, TimePoint now) {
+  last_now_ = now;
   hear_claims(writes);
+  set_own_right(writes);
+  std::vector<RecordWrite> of_agents;
+  std::vector<RecordWrite> others;
+  for (const RecordWrite& write : writes) {
+    if (is_own(write.shard)) continue;
+    (write.shard.kind == ShardKind::agent_tasks ? of_agents : others).push_back(write);
+  }
+  ClusterDelta delta = hear_agents(of_agents);
   if (!leading()) {
-    make_claims(writes);
+    make_claims(others);
     // Of one that goes as well: it is settled, and must not be waited for.
-    for (const RecordWrite& write : writes) unconfirmed_.confirm(write.shard, write.key);
-    ClusterDelta delta = view_.apply(writes);
+    for (const RecordWrite& write : others) unconfirmed_.confirm(write.shard, write.key);
+    join(delta, apply(others));
     watch_completeness(now);
     return finish(std::move(delta));
   }
   std::vector<RecordWrite> news;
-  for (const RecordWrite& write : writes) {
+  for (const RecordWrite& write : others) {
     if (write.shard.kind == ShardKind::claims) continue;
     RecordWrite own = view_.read(write.shard, write.key);
     if (own.value == write.value) continue;
-    const bool known_kind = write.key.kind <= RecordKind::complete;
+    const bool known_kind = write.key.kind <= RecordKind::speaker;
     if (!observed_ && write.value && known_kind) {
       news.push_back(write);  // written just before we took over
     } else if (known_kind) {
@@ -127,8 +118,8 @@ ClusterDelta Cluster::replicate(std::span<const RecordWrite> writes, TimePoint n
     }
   }
   publisher_->adopt_some(news);
-  ClusterDelta delta = view_.apply(news);
-  if (!heard_claims_.empty()) join(delta, loop_back({}));
+  join(delta, apply(news));
+  if (!heard_claims_.empty() || !of_agents.empty()) join(delta, loop_back({}));
   return finish(std::move(delta));
 }
 
@@ -181,8 +172,10 @@ std::vector<RecordWrite> Cluster::settle_claims() {
 void Cluster::watch_completeness(TimePoint now) {
   const auto& wanted = view_.complete_record();
   if (!wanted || view_.agents().size() < unconfirmed_.agents() + wanted->agents) return;
+  if (view_.speakers().size() < wanted->speakers) return;
   if (!complete_ && !settled_at_) settled_at_ = now + kSettle;
-  if (!unconfirmed_.empty() && !drop_at_) drop_at_ = now + kDropUnconfirmed;
+  const bool any = !unconfirmed_.empty() || !unconfirmed_tasks_.empty();
+  if (any && !drop_at_) drop_at_ = now + kDropUnconfirmed;
 }
 
 std::vector<RecordWrite> Cluster::take_writes() {
@@ -220,6 +213,7 @@ ClusterDelta Cluster::begin(std::shared_ptr<const Observation> observation, Time
 }
 
 ClusterDelta Cluster::advance(std::size_t records, TimePoint now, WallTime wall) {
+  last_now_ = now;
   if (!leading()) return loop_back({});
   if (adoption_) return loop_back(adopt_slice(records, now, wall));
   if (!publisher_->busy() && !waiting_.empty()) start_next(now);
@@ -229,6 +223,7 @@ ClusterDelta Cluster::advance(std::size_t records, TimePoint now, WallTime wall)
 /// What stands in the view, as writes: for the publisher to know, and for the others' replicas.
 std::vector<RecordWrite> Cluster::adopt_slice(std::size_t records, TimePoint now, WallTime wall) {
   std::vector<RecordWrite> known;
+  last_now_ = now;
   const auto take = [&](const ShardId& shard, const RecordKey& key) {
     RecordWrite write = view_.read(shard, key);
     if (write.value) known.push_back(std::move(write));
@@ -241,12 +236,22 @@ std::vector<RecordWrite> Cluster::adopt_slice(std::size_t records, TimePoint now
     }
     for (const auto& [at, one] : view_.masters()) take({ShardKind::masters, {}}, record_key(at));
     for (const auto& [name, one] : view_.vips()) take({ShardKind::vips, {}}, record_key(name));
+    for (const auto& [key, task] : view_.shadowed()) take(shard_of(*task), record_key(key));
+    for (const auto& [id, speaker] : view_.speakers()) {
+      publisher_->set_speaker(id, !speaker.resigned, now);
+      if (speaker.resigned) resigned_.try_emplace(id);
+    }
+    next_burial_ = now + Publisher::kHandOver;
   }
   // Those that wait first: one whose agent arrives meanwhile is met again among the others.
   const auto& tasks = adoption_->waiting ? view_.waiting() : view_.tasks();
   auto task = adoption_->from ? tasks.lower_bound(*adoption_->from) : tasks.begin();
   for (; task != tasks.end() && records > 0; ++task, --records) {
-    take(shard_of(*task->second), record_key(task->first));
+    if (!task->second->from_agent) {
+      take(shard_of(*task->second), record_key(task->first));
+    } else if (!adoption_->waiting) {
+      publisher_->told(task->first, task->second.get());
+    }
   }
   adoption_->from.reset();
   if (task != tasks.end()) adoption_->from = task->first;
@@ -262,6 +267,7 @@ bool Cluster::busy() const noexcept {
 }
 
 void Cluster::start(std::shared_ptr<const Observation> observation, TimePoint now) {
+  last_now_ = now;
   in_work_ = std::move(observation);
   snapshot_in_work_ = snapshot_in_work_ || in_work_->snapshot;
   publisher_->begin(in_work_.get(), now);
@@ -274,11 +280,22 @@ void Cluster::start_next(TimePoint now) {
 }
 
 ClusterDelta Cluster::on_timer(TimePoint now, WallTime wall) {
+  last_now_ = now;
   liveness_.on_timer(now);
   ClusterDelta delta = view_.set_down(liveness_.down());
+  if (own_) {
+    join(delta, write_own(own_->on_timer(now, wall)));
+    take_back(now);
+  }
   std::vector<RecordWrite> writes;
   if (leading()) {
     if (!adoption_) writes = publisher_->on_timer(now, wall);
+    if (may_drop_tasks() && !drop_at_) drop_at_ = now + Publisher::kHandOver;
+    if (drop_at_ && now >= *drop_at_) {
+      drop_at_.reset();
+      join(delta, apply(drop_unconfirmed_tasks()));
+    }
+    if (next_burial_ && now >= *next_burial_) join(delta, bury_abandoned(now));
   } else {
     if (settled_at_ && now >= *settled_at_) {
       settled_at_.reset();
@@ -289,6 +306,7 @@ ClusterDelta Cluster::on_timer(TimePoint now, WallTime wall) {
       writes = unconfirmed_.drop();
       make_claims(writes);
       claiming_ = false;
+      append(writes, drop_unconfirmed_tasks());
     }
   }
   join(delta, loop_back(std::move(writes)));
@@ -302,6 +320,11 @@ std::optional<TimePoint> Cluster::next_deadline() const {
   };
   consider(settled_at_);
   consider(drop_at_);
+  if (own_) consider(own_->next_deadline());
+  consider(take_back_at_);
+  if (leading()) consider(next_burial_);
+  if (wants_snapshot_) consider(asked_anew_ ? *asked_anew_ + kAskAnew : last_now_);
+  if (may_drop_tasks() && !drop_at_) consider(last_now_);
   if (leading() && !adoption_) consider(publisher_->next_deadline());
   return first;
 }
@@ -310,13 +333,16 @@ std::optional<TimePoint> Cluster::next_deadline() const {
 ClusterDelta Cluster::loop_back(std::vector<RecordWrite> writes) {
   if (leading() && !adoption_ && !publisher_->busy()) {
     observed_ = observed_ || snapshot_in_work_;
-    snapshot_in_work_ = false;
+    if (std::exchange(snapshot_in_work_, false)) {
+      for (auto& [id, taken] : resigned_) taken = taken.value_or(last_now_);
+    }
+    if (publisher_->take_lost_told()) wants_snapshot_ = true;
     in_work_.reset();
     // A snapshot taken while the master recovers lacks what has not come back: not yet complete.
     if (observed_ && !publisher_->recovering()) complete_ = true;
     if (observed_ && waiting_.empty() && !heard_claims_.empty()) append(writes, settle_claims());
   }
-  ClusterDelta delta = view_.apply(writes);
+  ClusterDelta delta = apply(writes);
   if (leading() && options_.replicated) {
     mark_complete(writes);
     append(writes_, std::move(writes));
@@ -326,7 +352,7 @@ ClusterDelta Cluster::loop_back(std::vector<RecordWrite> writes) {
 
 void Cluster::mark_complete(std::vector<RecordWrite>& writes) {
   if (!complete_ || !observed_ || busy()) return;
-  const CompleteRecord now{view_.agents().size()};
+  const CompleteRecord now{view_.agents().size(), view_.speakers().size()};
   if (view_.complete_record() == now) return;
   auto encoded = encode(now);
   if (!encoded) return;
@@ -357,6 +383,16 @@ Result<ClusterDelta, DecodeError> Cluster::restore(std::span<const std::byte> by
                          std::to_string(loaded->unreadable) + " records could not be read"});
   }
   complete_ = complete_ || loaded->complete;
+  std::map<AgentId, std::vector<Unconfirmed::Name>> of_agents;
+  for (const RecordWrite& write : loaded->writes) {
+    if (write.shard.kind == ShardKind::agent_tasks) {
+      of_agents[write.shard.agent].emplace_back(write.shard, write.key);
+    }
+  }
+  for (auto& [agent, names] : of_agents) {
+    unconfirmed_tasks_.insert_or_assign(agent, Unconfirmed{std::move(names)});
+  }
+  last_now_ = now;
   if (leading()) {
     append(loaded->writes, publisher_->adopt(loaded->writes, now, wall));
     return loop_back(std::move(loaded->writes));
@@ -375,9 +411,17 @@ Cluster::Status Cluster::status(TimePoint) const {
   status.complete = complete_;
   status.observed = observed_;
   status.waiting_tasks = view_.waiting().size();
+  status.speakers = view_.speakers().size();
+  if (own_) {
+    status.own_agent = own_->agent();
+    status.own_tasks = own_->tasks();
+    status.own_held = own_->held();
+    status.held_tasks = own_->held();
+    status.held_since = own_->held_since();
+  }
   if (!leading()) return status;
   status.recovering = publisher_->recovering();
-  status.held_tasks = publisher_->held_tasks().size();
+  status.held_tasks += publisher_->held_tasks().size();
   status.held_agents = publisher_->held_agents().size();
   status.held_frameworks = publisher_->held_frameworks().size();
   for (const auto since : {publisher_->held_tasks().since(), publisher_->held_agents().since(),
@@ -391,6 +435,7 @@ std::vector<Problem> Cluster::take_problems() {
   std::vector<Problem> all = std::exchange(problems_, {});
   append(all, view_.take_problems());
   if (leading()) append(all, publisher_->take_problems());
+  if (own_) append(all, own_->take_problems());
   return all;
 }
 

@@ -46,7 +46,8 @@ std::string describe(const RecordWrite& write) {
   for (const char c : write.key.id.substr(0, kMaxShownKey)) {
     text += c >= 0x20 && c < 0x7F ? c : '/';
   }
-  if (write.shard.kind == ShardKind::agent) text += " of agent " + write.shard.agent.str();
+  if (write.shard.kind == ShardKind::agent || write.shard.kind == ShardKind::agent_tasks)
+    text += " of agent " + write.shard.agent.str();
   return text;
 }
 
@@ -96,6 +97,8 @@ void ClusterView::apply_one(const RecordWrite& write, Batch& batch) {
       return apply_vip(write, batch);
     case RecordKind::complete:
       return apply_complete(write);
+    case RecordKind::speaker:
+      return apply_speaker(write);
   }
   // A kind of a later version: not ours to judge.
 }
@@ -104,13 +107,61 @@ void ClusterView::apply_task(const RecordWrite& write, Batch& batch) {
   if (write.value) {
     auto task = decode_task(write.shard, write.key, *write.value);
     if (!task) return refuse(write, task.error());
+    const TaskKey key = key_of(*task);
+    const auto known = any_task(key);
+    const bool same_agent = known && known->agent_id == task->agent_id;
+    if (!same_agent) {
+      shadowed_.erase(key);
+    } else if (known->from_agent && !task->from_agent) {
+      if (shadowed_.size() >= kMaxTasks && !shadowed_.contains(key)) return;
+      shadowed_[key] = std::make_shared<const Task>(std::move(*task));
+      return;
+    } else if (task->from_agent && !known->from_agent && shadowed_.size() < kMaxTasks) {
+      shadowed_[key] = known;
+    }
     return put_task(std::move(*task), batch);
   }
   const auto key = parse_task_key(write.key);
   if (!key) return refuse(write, DecodeError::bad_key);
   // It may be another agent's by now; then this shard has no say in it.
   const auto known = any_task(*key);
-  if (known && known->agent_id == write.shard.agent) remove_task(*key, batch);
+  if (!known || known->agent_id != write.shard.agent) return;
+  auto shadow = shadowed_.extract(*key);
+  if (write.shard.kind == ShardKind::agent_tasks) {
+    if (!known->from_agent) return;
+    if (shadow) {
+      put_task(Task{*shadow.mapped()}, batch);
+    } else {
+      remove_task(*key, batch);
+    }
+  } else if (!known->from_agent) {
+    remove_task(*key, batch);
+  }
+}
+
+void ClusterView::apply_speaker(const RecordWrite& write) {
+  if (write.shard.kind != ShardKind::agent_tasks) return refuse(write, DecodeError::bad_kind);
+  if (!write.value) {
+    speakers_.erase(write.shard.agent);
+    return;
+  }
+  auto record = decode_speaker(write.key, *write.value);
+  if (!record) return refuse(write, record.error());
+  if (speakers_.size() >= kMaxOtherRecords && !speakers_.contains(write.shard.agent)) {
+    return refuse(write, DecodeError::too_long);
+  }
+  speakers_.insert_or_assign(write.shard.agent, std::move(*record));
+}
+
+std::vector<TaskKey> ClusterView::told_by(const AgentId& agent) const {
+  std::vector<TaskKey> told;
+  const auto tasks = of_agent_.find(agent);
+  if (tasks == of_agent_.end()) return told;
+  for (const TaskKey* key : tasks->second) {
+    const auto task = any_task(*key);
+    if (task && task->from_agent) told.push_back(*key);
+  }
+  return told;
 }
 
 void ClusterView::apply_agent(const RecordWrite& write, Batch& batch) {
@@ -243,11 +294,17 @@ RecordWrite ClusterView::read(const ShardId& shard, const RecordKey& key) const 
   const auto put = [&write](auto encoded) {
     if (encoded) write.value = std::move(*encoded);
   };
-  const bool of_agent = shard.kind == ShardKind::agent;
-  if (key.kind == RecordKind::task && of_agent) {
+  const bool from_agent = shard.kind == ShardKind::agent_tasks;
+  if (key.kind == RecordKind::task && (shard.kind == ShardKind::agent || from_agent)) {
     const auto parsed = parse_task_key(key);
-    const auto found = parsed ? any_task(*parsed) : nullptr;
-    if (found && found->agent_id == shard.agent) put(encode(*found));
+    auto found = parsed ? any_task(*parsed) : nullptr;
+    if (found && found->from_agent && !from_agent) found = find_or_null(shadowed_, *parsed);
+    if (found && found->from_agent == from_agent && found->agent_id == shard.agent) {
+      put(encode(*found));
+    }
+  } else if (key == speaker_key() && from_agent) {
+    const auto found = speakers_.find(shard.agent);
+    if (found != speakers_.end()) put(encode(found->second));
   } else if (key.kind == RecordKind::agent && shard == ShardId{ShardKind::agent, AgentId{key.id}}) {
     if (const auto found = agent(AgentId{key.id})) put(encode(*found));
   } else if (key.kind == RecordKind::framework && shard.kind == ShardKind::frameworks) {

@@ -23,7 +23,8 @@ inline constexpr std::size_t kMaxProblems = 256;  // kept until somebody takes t
 ///
 /// A task is visible while its own record, its agent's and its framework's are there; until then
 /// it waits, unseen. So the view depends on the records alone, not on the order they came in
-/// (but for one task id in two agents' shards at once: the last one written is seen).
+/// (but for one task id in two agents' shards at once: the last one written is seen). What the node
+/// beside an agent says of a task goes before what who observes the master says of it.
 class ClusterView {
  public:
   using Tasks = std::map<TaskKey, std::shared_ptr<const Task>>;
@@ -50,6 +51,14 @@ class ClusterView {
   const std::map<VipName, VipRecord>& vip_records() const noexcept { return vip_records_; }
   /// Set once a publisher had a complete state; see CompleteRecord.
   const std::optional<CompleteRecord>& complete_record() const noexcept { return complete_record_; }
+
+  /// Agents that somebody speaks for, and who.
+  using Speakers = std::map<AgentId, SpeakerRecord>;
+  const Speakers& speakers() const noexcept { return speakers_; }
+  /// What who observes the master says of tasks that are seen as the node beside their agent says.
+  const Tasks& shadowed() const noexcept { return shadowed_; }
+  /// Of the tasks of this agent, seen or not: keys of those that the node beside it tells of.
+  std::vector<TaskKey> told_by(const AgentId&) const;
 
   /// What a write with this shard and key would say now; no value: it is not there.
   RecordWrite read(const ShardId&, const RecordKey&) const;
@@ -78,6 +87,7 @@ class ClusterView {
   void apply_master(const RecordWrite&, Batch&);
   void apply_vip(const RecordWrite&, Batch&);
   void apply_complete(const RecordWrite&);
+  void apply_speaker(const RecordWrite&);
   void put_task(Task, Batch&);
   void remove_task(const TaskKey&, Batch&);
   void join_tasks_of(const AgentId&, Batch&);
@@ -89,6 +99,7 @@ class ClusterView {
   // Invariant: tasks_ and waiting_ share no key; of_agent_ points at the keys of both.
   Tasks tasks_;
   Tasks waiting_;
+  Tasks shadowed_;  // their keys are in tasks_ or waiting_, there from_agent, on the same agent
   std::map<AgentId, std::set<const TaskKey*, ByKey>> of_agent_;
   Agents agents_;
   Frameworks frameworks_;
@@ -97,6 +108,7 @@ class ClusterView {
   FormerVips former_vips_;  // of those that have any
   std::map<VipName, VipRecord> vip_records_;
   std::optional<CompleteRecord> complete_record_;
+  Speakers speakers_;
   DownHosts down_;
   std::vector<Problem> problems_;
 };

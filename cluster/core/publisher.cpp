@@ -15,6 +15,8 @@ constexpr std::size_t kMaxPublisherProblems = 256;
 /// How many holds end in one call: the rest follow in the next, which is due at once. Some
 /// microseconds each, so that ending 100,000 does not stop the control thread.
 constexpr std::size_t kMaxReleases = 1000;
+/// How much of the table one call of hand_over() walks through: some milliseconds.
+constexpr std::size_t kMaxVisits = 20'000;
 constexpr std::int64_t kLongestWaitSeconds = 86'400;
 
 std::int64_t unix_seconds(Publisher::WallTime wall) {
@@ -117,6 +119,7 @@ void Publisher::judge_gone(TimePoint now, Writes& out) {
   };
   for (const TaskGone& one : observation_->tasks_gone) {
     if (const auto task = tasks_.find(one.key); task != tasks_.end()) add(*task, one.reason);
+    if (one.reason == GoneReason::lost && told_.contains(one.key)) lost_told_ = true;
   }
   for (const FrameworkId& id : observation_->frameworks_gone) {
     for (auto task = tasks_.lower_bound({id, TaskId{}});
@@ -154,6 +157,7 @@ void Publisher::remove_tasks(std::size_t& budget, Writes& out) {
 }
 
 void Publisher::put_owners(Writes& out) {
+  if (options_.own_agent) return;  // of whom others write
   if (observation_->masters) put_masters(*observation_->masters, out);
   for (const Framework& framework : observation_->frameworks) {
     put_owner(frameworks_, hold_frameworks_, framework, out);
@@ -207,6 +211,8 @@ void Publisher::put_task(const Task& task, Writes& out) {
     refuse("task", name_of(key), std::string{to_string(encoded.error())});
     return;
   }
+  // Its agent's node has it, or will say that it is over; until the handing over both do.
+  if (speakers_.contains(task.agent_id) && !tasks_.contains(key)) return;
   Entry* const found = move_or_add(key, task, out);
   if (found == nullptr) return;
   Entry& entry = *found;
@@ -215,17 +221,23 @@ void Publisher::put_task(const Task& task, Writes& out) {
   const std::uint64_t hash = content_hash(*encoded);
   if (entry.hash == hash) return;
   entry.hash = hash;
+  note_uses(entry, task);
+  out.push_back({task_shard(task.agent_id), record_key(key), std::move(*encoded)});
+}
+
+void Publisher::note_uses(Entry& entry, const Task& task) {
   std::vector<VipUse> uses = vip_uses(task);
   if (uses != entry.uses) {
-    for (const VipUse& use : uses) vips_.use(use);
-    for (const VipUse& use : entry.uses) vips_.release(use);
+    if (!options_.own_agent) {
+      for (const VipUse& use : uses) vips_.use(use);
+      for (const VipUse& use : entry.uses) vips_.release(use);
+    }
     uses.shrink_to_fit();
     entry.uses = std::move(uses);
   }
   weight_ -= entry.weight;
   entry.weight = static_cast<std::uint32_t>(std::max<std::size_t>(entry.uses.size(), 1));
   weight_ += entry.weight;
-  out.push_back({cluster::shard_of(task), record_key(key), std::move(*encoded)});
 }
 
 /// Makes sure there is an entry, under the right agent. One that is new or moved has hash 0, so
@@ -235,7 +247,7 @@ Publisher::Entry* Publisher::move_or_add(const TaskKey& key, const Task& task, W
   if (known != tasks_.end() && known->first == key) {
     if (known->second.agent->first == task.agent_id) return &known->second;
     const auto old = known->second.agent;
-    out.push_back({{ShardKind::agent, old->first}, record_key(key), std::nullopt});
+    out.push_back({task_shard(old->first), record_key(key), std::nullopt});
     known->second.agent = agents_.try_emplace(task.agent_id).first;
     known->second.hash = 0;
     ++known->second.agent->second.tasks;
@@ -262,8 +274,10 @@ void Publisher::remove_task(const TaskKey& key, Writes& out) {
   hold_tasks_.forget(key);
   const auto agent = task->second.agent;
   const auto framework = frameworks_.find(key.framework);
-  out.push_back({{ShardKind::agent, agent->first}, record_key(key), std::nullopt});
-  for (const VipUse& use : task->second.uses) vips_.release(use);
+  out.push_back({task_shard(agent->first), record_key(key), std::nullopt});
+  if (!options_.own_agent) {
+    for (const VipUse& use : task->second.uses) vips_.release(use);
+  }
   weight_ -= task->second.weight;
   tasks_.erase(task);
   --agent->second.tasks;
@@ -297,9 +311,12 @@ template <class Map, class Hold>
 void Publisher::sweep_owners(Map& map, Hold& hold, TimePoint now, Writes& out) {
   std::vector<typename Hold::Candidate> absent;
   for (const auto& [id, owner] : map) {
-    if (owner.published && !owner.leaving && owner.seen != snapshot_) absent.push_back({id});
+    if (!owner.published || owner.leaving || owner.seen == snapshot_) continue;
+    absent.push_back({id, 1 + owner.told_weight});  // with it goes from sight what it was told of
   }
-  for (const auto& id : hold.judge(std::move(absent), map.size(), recovering_, now)) {
+  std::size_t present = map.size();
+  if constexpr (std::is_same_v<Map, Agents>) present += told_weight_;
+  for (const auto& id : hold.judge(std::move(absent), present, recovering_, now)) {
     let_go(map, id, out);
   }
 }
@@ -319,12 +336,95 @@ void Publisher::let_go(Map& map, const typename Map::key_type& id, Writes& out) 
 
 template <class Map>
 void Publisher::drop_if_done(Map& map, typename Map::iterator owner, Writes& out) {
-  const Owner& state = owner->second;
+  Owner& state = owner->second;
   if (state.tasks > 0 || (state.published && !state.leaving)) return;
   if (state.published) {
     out.push_back({owner_shard(owner->first), record_key(owner->first), std::nullopt});
+    state.published = state.leaving = false;
   }
-  map.erase(owner);
+  if (state.told == 0) map.erase(owner);
+}
+
+// ---- agents that speak for themselves --------------------------------------------------------
+
+void Publisher::told(const TaskKey& key, const Task* task) {
+  const auto known = told_.find(key);
+  if (task == nullptr) {
+    if (known != told_.end()) drop_told(known, pending_);
+    return;
+  }
+  std::vector<VipUse> uses = vip_uses(*task);
+  if (known != told_.end()) {
+    if (known->second.agent->first == task->agent_id && known->second.uses == uses) return;
+  } else if (told_.size() >= options_.max_tasks) {
+    return refuse("task_limit", name_of(key),
+                  "there are " + std::to_string(options_.max_tasks) + " tasks already");
+  }
+  // The new one first: what both use is used throughout.
+  Told told;
+  told.agent = agents_.try_emplace(task->agent_id).first;
+  told.framework = frameworks_.try_emplace(key.framework).first;
+  told.weight = static_cast<std::uint32_t>(std::max<std::size_t>(uses.size(), 1));
+  told.uses = std::move(uses);
+  for (const VipUse& use : told.uses) vips_.use(use);
+  ++told.agent->second.told;
+  told.agent->second.told_weight += told.weight;
+  told_weight_ += told.weight;
+  ++told.framework->second.tasks;
+  if (known != told_.end()) drop_told(known, pending_);
+  told_.emplace(key, std::move(told));
+}
+
+void Publisher::drop_told(std::map<TaskKey, Told>::iterator known, Writes& out) {
+  const Told told = std::move(known->second);
+  told_.erase(known);
+  for (const VipUse& use : told.uses) vips_.release(use);
+  --told.agent->second.told;
+  told.agent->second.told_weight -= told.weight;
+  told_weight_ -= told.weight;
+  --told.framework->second.tasks;
+  drop_if_done(agents_, told.agent, out);
+  drop_if_done(frameworks_, told.framework, out);
+}
+
+void Publisher::set_speaker(const AgentId& id, bool speaks, TimePoint now) {
+  if (speaks) {
+    speakers_.try_emplace(id, Speaker{now + kHandOver});
+  } else {
+    speakers_.erase(id);
+  }
+}
+
+/// Withdraws what was written of tasks whose agents have spoken for themselves long enough: one
+/// walk for all that are due, in parts.
+void Publisher::hand_over(TimePoint now, Writes& out) {
+  using Stage = Speaker::Stage;
+  if (!hand_over_from_) {
+    bool any = false;
+    for (auto& [id, speaker] : speakers_) {
+      if (speaker.stage != Stage::waits || speaker.due > now) continue;
+      speaker.stage = Stage::walks;
+      any = true;
+    }
+    if (!any) return;
+    hand_over_from_.emplace();
+  }
+  std::vector<TaskKey> over;
+  std::size_t visits = kMaxVisits;
+  auto task = tasks_.lower_bound(*hand_over_from_);
+  for (; task != tasks_.end() && visits > 0 && over.size() < kMaxReleases; ++task, --visits) {
+    const auto speaker = speakers_.find(task->second.agent->first);
+    if (speaker != speakers_.end() && speaker->second.stage == Stage::walks) {
+      over.push_back(task->first);
+    }
+  }
+  hand_over_from_.reset();
+  if (task != tasks_.end()) hand_over_from_ = task->first;
+  for (const TaskKey& key : over) remove_task(key, out);
+  if (hand_over_from_) return;
+  for (auto& [id, speaker] : speakers_) {
+    if (speaker.stage == Stage::walks) speaker.stage = Stage::done;
+  }
 }
 
 void Publisher::put_masters(const std::vector<Master>& masters, Writes& out) {
@@ -355,7 +455,8 @@ void Publisher::put_masters(const std::vector<Master>& masters, Writes& out) {
 }
 
 std::vector<RecordWrite> Publisher::on_timer(TimePoint now, WallTime wall) {
-  Writes out;
+  Writes out = std::exchange(pending_, {});
+  hand_over(now, out);
   release_holds(now, out);
   last_now_ = now;
   last_wall_seconds_ = unix_seconds(wall);
@@ -372,6 +473,12 @@ std::optional<TimePoint> Publisher::next_deadline() const {
   consider(hold_tasks_.next_deadline());
   consider(hold_agents_.next_deadline());
   consider(hold_frameworks_.next_deadline());
+  // While an observation is in work its last step settles the VIPs.
+  const bool unsettled = !busy() && vips_.pending();
+  if (hand_over_from_ || !pending_.empty() || unsettled) consider(last_now_);
+  for (const auto& [id, speaker] : speakers_) {
+    if (speaker.stage == Speaker::Stage::waits) consider(speaker.due);
+  }
   if (const auto expiry = vips_.next_expiry()) {
     // Never at once again and again, whatever the wall clock does.
     const auto wait =
@@ -385,7 +492,8 @@ void Publisher::release_holds(TimePoint now, Writes& out) {
   for (const TaskKey& key : hold_tasks_.release(weight_, recovering_, now, kMaxReleases)) {
     remove_task(key, out);
   }
-  for (const AgentId& id : hold_agents_.release(agents_.size(), recovering_, now, kMaxReleases)) {
+  for (const AgentId& id :
+       hold_agents_.release(agents_.size() + told_weight_, recovering_, now, kMaxReleases)) {
     let_go(agents_, id, out);
   }
   for (const FrameworkId& id :
@@ -468,23 +576,19 @@ void Publisher::adopt_one(const RecordWrite& write) {
       if (const auto record = decode_vip(write.key, value)) vips_.adopt(*record);
       return;
     case RecordKind::complete:
+    case RecordKind::speaker:
       return;
     case RecordKind::task:
       break;
   }
   const auto task = decode_task(write.shard, write.key, value);
-  if (!task) return;
+  if (!task || task->from_agent != options_.own_agent) return;
   Writes moved;  // a task under two agents: the last one counts, as in ClusterView
   Entry* const found = move_or_add(key_of(*task), *task, moved);
   if (found == nullptr) return;
   Entry& entry = *found;
-  for (const VipUse& use : entry.uses) vips_.release(use);
-  entry.uses = vip_uses(*task);
-  for (const VipUse& use : entry.uses) vips_.use(use);
+  note_uses(entry, *task);
   entry.hash = hash;
-  weight_ -= entry.weight;
-  entry.weight = static_cast<std::uint32_t>(std::max<std::size_t>(entry.uses.size(), 1));
-  weight_ += entry.weight;
 }
 
 void Publisher::refuse(std::string kind, std::string where, std::string what) {

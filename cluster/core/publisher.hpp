@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/observation.hpp"
@@ -21,6 +22,9 @@ struct PublisherOptions {
   HoldDownOptions hold_down;
   VipOptions vips;
   std::size_t max_tasks = kMaxTasks;
+  /// Of what one agent says to the node beside it: tasks alone are written, to that agent's own
+  /// shard.
+  bool own_agent = false;
 };
 
 /// Turns observations into record writes: only what changed, and only the disappearances that
@@ -28,9 +32,15 @@ struct PublisherOptions {
 ///
 /// An agent's or framework's record outlives its last task's, so that a reader can always
 /// complete a task.
+///
+/// An agent that speaks for itself (set_speaker()) has its tasks told, not observed: they are not
+/// written here, but use VIPs, keep their framework's record and weigh when their agent's
+/// disappearance is judged. What was written of them goes kHandOver after their agent began to
+/// speak, when every reader has heard it.
 class Publisher {
  public:
   using WallTime = std::chrono::system_clock::time_point;
+  static constexpr Duration kHandOver{10'000};
 
   explicit Publisher(PublisherOptions options);
 
@@ -43,6 +53,14 @@ class Publisher {
 
   /// Allocations of VIP addresses that another made in vain. Returns what has to be corrected.
   std::vector<RecordWrite> claim(std::span<const RecordWrite>);
+
+  /// What the node beside an agent says of a task; null: no more. What follows from it comes out
+  /// of on_timer(), which is due at once.
+  void told(const TaskKey&, const Task*);
+  void set_speaker(const AgentId&, bool speaks, TimePoint now);
+  /// True once after the master lost sight of told tasks: it names no agent that it loses, only
+  /// the next snapshot does.
+  bool take_lost_told() { return std::exchange(lost_told_, false); }
 
   /// Starts on an observation, which must stay until !busy(). Must not be busy.
   void begin(const Observation*, TimePoint now);
@@ -68,8 +86,10 @@ class Publisher {
     std::uint64_t hash = 0;
     std::uint32_t seen = 0;  // the snapshot that named it last
     bool published = false;
-    bool leaving = false;  // goes with its last task
-    std::size_t tasks = 0;
+    bool leaving = false;   // goes with its last task
+    std::size_t tasks = 0;  // of a framework: told ones as well
+    std::size_t told = 0;   // of an agent
+    std::size_t told_weight = 0;
   };
   using Agents = std::map<AgentId, Owner>;
   using Frameworks = std::map<FrameworkId, Owner>;
@@ -79,6 +99,17 @@ class Publisher {
     std::uint32_t seen = 0;
     std::uint32_t weight = 1;
     std::vector<VipUse> uses;
+  };
+  struct Told {
+    Agents::iterator agent;
+    Frameworks::iterator framework;
+    std::uint32_t weight = 1;
+    std::vector<VipUse> uses;
+  };
+  /// An agent that speaks for itself, and how far the handing over of its tasks is.
+  struct Speaker {
+    TimePoint due;
+    enum class Stage : std::uint8_t { waits, walks, done } stage = Stage::waits;
   };
   using Writes = std::vector<RecordWrite>;
   /// In the order they are run. What went is taken away first, so that a thing both gone and
@@ -105,6 +136,12 @@ class Publisher {
   void judge_absent(TimePoint now, Writes& out);
   void hold_absent(std::size_t& budget, TimePoint now);
 
+  ShardId task_shard(const AgentId& agent) const {
+    return {options_.own_agent ? ShardKind::agent_tasks : ShardKind::agent, agent};
+  }
+  void note_uses(Entry&, const Task&);
+  void drop_told(std::map<TaskKey, Told>::iterator, Writes& out);
+  void hand_over(TimePoint now, Writes& out);
   void put_task(const Task&, Writes& out);
   Entry* move_or_add(const TaskKey&, const Task&, Writes& out);
   void remove_task(const TaskKey&, Writes& out);
@@ -127,8 +164,14 @@ class Publisher {
   Frameworks frameworks_;
   std::map<TaskKey, Entry> tasks_;
   std::map<Endpoint, std::uint64_t> masters_;  // content hashes
-  std::size_t weight_ = 0;                     // of all in tasks_
-  std::uint32_t snapshot_ = 0;                 // counts snapshots; Entry::seen compares
+  std::map<TaskKey, Told> told_;
+  std::map<AgentId, Speaker> speakers_;
+  std::optional<TaskKey> hand_over_from_;  // where the walk through tasks_ is
+  bool lost_told_ = false;
+  Writes pending_;               // for the next on_timer()
+  std::size_t told_weight_ = 0;  // of all in told_
+  std::size_t weight_ = 0;       // of all in tasks_
+  std::uint32_t snapshot_ = 0;   // counts snapshots; Entry::seen compares
   bool recovering_ = false;
 
   HoldDown<TaskKey> hold_tasks_;

@@ -243,7 +243,10 @@ Failure take_task_field(Task& task, std::uint64_t number, Bytes value) {
 }  // namespace
 
 Result<Task, DecodeError> decode_task(const ShardId& shard, const RecordKey& key, Bytes bytes) {
-  if (shard.kind != ShardKind::agent || key.kind != RecordKind::task) return DecodeError::bad_kind;
+  const bool from_agent = shard.kind == ShardKind::agent_tasks;
+  if ((shard.kind != ShardKind::agent && !from_agent) || key.kind != RecordKind::task) {
+    return DecodeError::bad_kind;
+  }
   auto parsed = parse_task_key(key);
   if (!parsed || !valid_id(shard.agent.str())) return DecodeError::bad_key;
   const auto fields = open_record(bytes);
@@ -252,6 +255,7 @@ Result<Task, DecodeError> decode_task(const ShardId& shard, const RecordKey& key
   task.id = std::move(parsed->task);
   task.framework_id = std::move(parsed->framework);
   task.agent_id = shard.agent;
+  task.from_agent = from_agent;
   const auto failure = read_fields(
       *fields, task_field::end - 1, bit(task_field::address) | bit(task_field::port),
       [&task](std::uint64_t number, Bytes value) { return take_task_field(task, number, value); });
@@ -361,10 +365,30 @@ Result<CompleteRecord, DecodeError> decode_complete(const RecordKey& key, Bytes 
   const auto fields = open_record(bytes);
   if (!fields) return fields.error();
   CompleteRecord record;
-  const auto failure = read_fields(
-      *fields, complete_field::agents, 0,
-      [&](std::uint64_t, Bytes value) { return store(read_u64(value), record.agents); });
+  const auto failure =
+      read_fields(*fields, complete_field::speakers, 0, [&](std::uint64_t number, Bytes value) {
+        return store(read_u64(value),
+                     number == complete_field::agents ? record.agents : record.speakers);
+      });
   if (failure) return *failure;
+  return record;
+}
+
+Result<SpeakerRecord, DecodeError> decode_speaker(const RecordKey& key, Bytes bytes) {
+  if (key != speaker_key()) return DecodeError::bad_key;
+  const auto fields = open_record(bytes);
+  if (!fields) return fields.error();
+  SpeakerRecord record;
+  std::uint8_t resigned = 0;
+  const auto failure = read_fields(*fields, speaker_field::resigned, 0,
+                                   [&](std::uint64_t number, Bytes value) -> Failure {
+                                     if (number == speaker_field::node)
+                                       return read_text(value, record.node);
+                                     return store(read_u8(value), resigned);
+                                   });
+  if (failure) return *failure;
+  if (resigned > 1) return DecodeError::bad_value;
+  record.resigned = resigned == 1;
   return record;
 }
 

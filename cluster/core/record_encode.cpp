@@ -191,6 +191,14 @@ Result<std::vector<std::byte>, DecodeError> encode(const VipRecord& record) {
 Result<std::vector<std::byte>, DecodeError> encode(const CompleteRecord& record) {
   FieldWriter out;
   out.u64(complete_field::agents, record.agents);
+  if (record.speakers > 0) out.u64(complete_field::speakers, record.speakers);
+  return std::move(out).finish();
+}
+
+Result<std::vector<std::byte>, DecodeError> encode(const SpeakerRecord& record) {
+  FieldWriter out;
+  out.text(speaker_field::node, record.node);
+  if (record.resigned) out.u8(speaker_field::resigned, 1);
   return std::move(out).finish();
 }
 

@@ -41,7 +41,10 @@ enum : std::uint64_t {
 };
 }
 namespace complete_field {
-enum : std::uint64_t { agents = 1 };
+enum : std::uint64_t { agents = 1, speakers };
+}
+namespace speaker_field {
+enum : std::uint64_t { node = 1, resigned };
 }
 
 constexpr std::uint64_t bit(std::uint64_t number) {

@@ -7,9 +7,11 @@
 namespace muster::cluster {
 namespace {
 
+constexpr ShardKind kLastShardKind = ShardKind::agent_tasks;
+
 /// Kinds of which there are many shards, told apart by a name.
 bool is_named(ShardKind kind) {
-  return kind == ShardKind::agent || kind == ShardKind::claims;
+  return kind == ShardKind::agent || kind == ShardKind::agent_tasks || kind == ShardKind::claims;
 }
 
 }  // namespace
@@ -41,7 +43,7 @@ std::string_view to_string(DecodeError error) noexcept {
 }
 
 ShardId shard_of(const Task& task) {
-  return {ShardKind::agent, task.agent_id};
+  return {task.from_agent ? ShardKind::agent_tasks : ShardKind::agent, task.agent_id};
 }
 
 ShardId shard_of(const Agent& agent) {
@@ -75,6 +77,10 @@ RecordKey complete_key() {
   return {RecordKind::complete, "complete"};
 }
 
+RecordKey speaker_key() {
+  return {RecordKind::speaker, "speaker"};
+}
+
 std::optional<TaskKey> parse_task_key(const RecordKey& key) {
   const std::size_t nul = key.id.find('\0');
   if (key.kind != RecordKind::task || nul == std::string::npos) return std::nullopt;
@@ -97,7 +103,7 @@ void encode(ByteWriter& out, const RecordWrite& write) {
 Result<RecordWrite, DecodeError> decode_write(ByteReader& in) {
   RecordWrite write;
   const std::uint8_t shard = in.u8();
-  if (in.ok() && (shard < 1 || shard > static_cast<std::uint8_t>(ShardKind::claims))) {
+  if (in.ok() && (shard < 1 || shard > static_cast<std::uint8_t>(kLastShardKind))) {
     return DecodeError::bad_kind;
   }
   write.shard.kind = static_cast<ShardKind>(shard);
@@ -130,16 +136,32 @@ std::string to_octets(const RecordKey& key) {
   return static_cast<char>(key.kind) + key.id;
 }
 
-Result<RecordWrite, DecodeError> parse_write(std::string_view shard, std::string_view key,
-                                             std::optional<std::vector<std::byte>> value) {
-  if (shard.empty() || shard[0] < 1 || shard[0] > static_cast<char>(ShardKind::claims)) {
+std::vector<std::string> published_prefixes() {
+  std::vector<std::string> prefixes;
+  for (const auto kind : {ShardKind::frameworks, ShardKind::masters, ShardKind::vips,
+                          ShardKind::agent, ShardKind::claims}) {
+    prefixes.push_back(to_octets(ShardId{kind, {}}));
+  }
+  return prefixes;
+}
+
+Result<ShardId, DecodeError> parse_shard(std::string_view octets) {
+  if (octets.empty() || octets[0] < 1 || octets[0] > static_cast<char>(kLastShardKind)) {
     return DecodeError::bad_kind;
   }
+  ShardId shard{static_cast<ShardKind>(octets[0]), {}};
+  octets.remove_prefix(1);
+  if (is_named(shard.kind) ? !valid_id(octets) : !octets.empty()) return DecodeError::bad_key;
+  shard.agent = AgentId{std::string{octets}};
+  return shard;
+}
+
+Result<RecordWrite, DecodeError> parse_write(std::string_view shard, std::string_view key,
+                                             std::optional<std::vector<std::byte>> value) {
+  auto parsed = parse_shard(shard);
+  if (!parsed) return parsed.error();
   RecordWrite write;
-  write.shard.kind = static_cast<ShardKind>(shard[0]);
-  shard.remove_prefix(1);
-  if (is_named(write.shard.kind) ? !valid_id(shard) : !shard.empty()) return DecodeError::bad_key;
-  write.shard.agent = AgentId{std::string{shard}};
+  write.shard = std::move(*parsed);
   if (key.size() < 2 || key.size() > kMaxKeyBytes + 1) return DecodeError::bad_key;
   write.key = {static_cast<RecordKind>(key[0]), std::string{key.substr(1)}};
   if (value && value->size() > kMaxRecordBytes) return DecodeError::too_long;

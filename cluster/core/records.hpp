@@ -51,17 +51,20 @@ inline constexpr std::size_t kMaxFormerAddresses = 4;  // of one VIP
 inline constexpr std::size_t kMaxPerPort = 64;         // endpoints, and VIP labels, of one port
 
 /// `claims`: what one who published in vain says about VIP addresses it gave; each its own shard.
+/// `agent_tasks`: what runs on an agent, written by the node beside it, which asked that agent.
 enum class ShardKind : std::uint8_t {
   frameworks = 1,
   masters = 2,
   vips = 3,
   agent = 4,
   claims = 5,
+  agent_tasks = 6,
 };
 
 struct ShardId {
   ShardKind kind = ShardKind::frameworks;
-  AgentId agent;  // of kind agent; of kind claims, whatever tells them apart; else empty
+  /// Of kinds agent and agent_tasks; of kind claims, whatever tells them apart; else empty.
+  AgentId agent;
   friend auto operator<=>(const ShardId&, const ShardId&) = default;
 };
 
@@ -73,12 +76,13 @@ enum class RecordKind : std::uint8_t {
   master = 4,
   vip = 5,
   complete = 6,
+  speaker = 7,
 };
 
 struct RecordKey {
   RecordKind kind = RecordKind::task;
   /// Framework id, NUL, task id of a task; the id of an agent or framework; the canonical name of
-  /// a VIP; `address:port` of a master; "complete".
+  /// a VIP; `address:port` of a master; "complete"; "speaker".
   std::string id;
   friend auto operator<=>(const RecordKey&, const RecordKey&) = default;
 };
@@ -109,7 +113,16 @@ struct VipRecord {
 /// before its own is complete too (an agent's shard comes whole). One, in shard `masters`.
 struct CompleteRecord {
   std::uint64_t agents = 0;
+  std::uint64_t speakers = 0;  // agents that speak for themselves, which a reader must have heard
   friend auto operator<=>(const CompleteRecord&, const CompleteRecord&) = default;
+};
+
+/// That a node speaks for an agent: what runs there stands in this record's shard, and is nobody
+/// else's to say. One in each shard of kind agent_tasks, written after the tasks.
+struct SpeakerRecord {
+  std::string node;       // its id; empty: of a node without gossip
+  bool resigned = false;  // it does no more: the tasks stand until who publishes has them
+  friend auto operator<=>(const SpeakerRecord&, const SpeakerRecord&) = default;
 };
 
 ShardId shard_of(const Task&);
@@ -120,6 +133,7 @@ RecordKey record_key(const FrameworkId&);
 RecordKey record_key(const Endpoint& master);
 RecordKey record_key(const VipName&);
 RecordKey complete_key();
+RecordKey speaker_key();
 std::optional<TaskKey> parse_task_key(const RecordKey&);
 
 /// For who carries records without understanding them: octets, different for what differs. What
@@ -127,6 +141,11 @@ std::optional<TaskKey> parse_task_key(const RecordKey&);
 /// (a shard this version does not know), bad_key, too_long.
 std::string to_octets(const ShardId&);
 std::string to_octets(const RecordKey&);
+/// What to_octets() of the shards begins with that who observes the master publishes: all, but for
+/// those that nodes write of their agents.
+std::vector<std::string> published_prefixes();
+/// Errors: as parse_write().
+Result<ShardId, DecodeError> parse_shard(std::string_view);
 Result<RecordWrite, DecodeError> parse_write(std::string_view shard, std::string_view key,
                                              std::optional<std::vector<std::byte>> value);
 
@@ -140,6 +159,7 @@ Result<std::vector<std::byte>, DecodeError> encode(const Framework&);
 Result<std::vector<std::byte>, DecodeError> encode(const Master&);
 Result<std::vector<std::byte>, DecodeError> encode(const VipRecord&);
 Result<std::vector<std::byte>, DecodeError> encode(const CompleteRecord&);
+Result<std::vector<std::byte>, DecodeError> encode(const SpeakerRecord&);
 
 /// The task comes without framework_name and agent_addresses.
 Result<Task, DecodeError> decode_task(const ShardId&, const RecordKey&, std::span<const std::byte>);
@@ -148,6 +168,7 @@ Result<Framework, DecodeError> decode_framework(const RecordKey&, std::span<cons
 Result<Master, DecodeError> decode_master(const RecordKey&, std::span<const std::byte>);
 Result<VipRecord, DecodeError> decode_vip(const RecordKey&, std::span<const std::byte>);
 Result<CompleteRecord, DecodeError> decode_complete(const RecordKey&, std::span<const std::byte>);
+Result<SpeakerRecord, DecodeError> decode_speaker(const RecordKey&, std::span<const std::byte>);
 
 /// A whole write as it travels and lies on disk: shard, key, value.
 void encode(ByteWriter&, const RecordWrite&);

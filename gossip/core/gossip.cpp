@@ -170,6 +170,7 @@ void Gossip::finish(TimePoint now, Effects& fx) {
   fx.records.insert(fx.records.end(), std::make_move_iterator(changes.begin()),
                     std::make_move_iterator(changes.end()));
   if (shards_.take_superseded()) fx.superseded = true;
+  for (std::string& lost : shards_.take_lost()) fx.lost_shards.push_back(std::move(lost));
 }
 
 TimePoint Gossip::next_deadline() const {

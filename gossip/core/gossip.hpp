@@ -68,6 +68,7 @@ struct Effects {
   std::vector<StreamAction> streams;
   std::optional<std::uint32_t> epoch;            // to be kept on disk before the next start
   bool superseded = false;                       // another publishes under a higher term: stop
+  std::vector<std::string> lost_shards;          // of own(): another writes them now
   std::vector<std::chrono::nanoseconds> echoes;  // round trips to subjects
   /// How long this node and all it heard had not held the same, once they did again.
   std::vector<std::chrono::nanoseconds> repaired;
@@ -123,6 +124,9 @@ class Gossip {
 
   Term begin_publishing(std::vector<std::string> prefixes, TimePoint now, Effects&);
   void stop_publishing() noexcept { shards_.stop_publishing(); }
+  /// See ShardStore::own().
+  Term own(const std::string& shard, TimePoint now, Effects&);
+  void disown(const std::string& shard) { shards_.disown(shard); }
   void publish(std::vector<RecordWrite>, TimePoint now, Effects&);
   /// See ShardStore::offer(); the writes' shards do not matter.
   void offer(const std::string& prefix, std::vector<RecordWrite>, TimePoint now, Effects&);

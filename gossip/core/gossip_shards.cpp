@@ -26,6 +26,14 @@ Term Gossip::begin_publishing(std::vector<std::string> prefixes, TimePoint now, 
   return term;
 }
 
+Term Gossip::own(const std::string& shard, TimePoint now, Effects& fx) {
+  std::vector<ShardDelta> deltas;
+  const Term term = shards_.own(options_.self, self().epoch, shard, deltas);
+  spread(deltas, options_.self);
+  finish(now, fx);
+  return term;
+}
+
 void Gossip::restamp(TimePoint now) {
   std::vector<ShardDelta> deltas;
   shards_.restamp_some(kRestampAtOnce, deltas);

@@ -107,6 +107,26 @@ bool ShardStore::covers(const std::string& shard) const {
                      [&](const std::string& prefix) { return shard.starts_with(prefix); });
 }
 
+const Term* ShardStore::term_of(const std::string& shard) const {
+  if (!own_.empty()) {
+    if (const auto own = own_.find(shard); own != own_.end()) return &own->second;
+  }
+  return term_ && covers(shard) ? &*term_ : nullptr;
+}
+
+Term ShardStore::own(const NodeUid& self, std::uint32_t epoch, const std::string& shard,
+                     std::vector<ShardDelta>& out) {
+  highest_counter_ = std::max<std::uint64_t>(highest_counter_ + 1, epoch);
+  const Term term{highest_counter_, self};
+  if (own_.size() >= kMaxOwnShards && !own_.contains(shard)) return term;  // refused when written
+  own_.insert_or_assign(shard, term);
+  const auto known = shards_.find(shard);
+  if (known != shards_.end() && !known->second.records.empty()) {
+    restamp(shard, known->second, term, out);
+  }
+  return term;
+}
+
 Term ShardStore::take_over(const NodeUid& self, std::uint32_t epoch,
                            std::vector<std::string> prefixes) {
   highest_counter_ = std::max<std::uint64_t>(highest_counter_ + 1, epoch);
@@ -123,7 +143,9 @@ bool ShardStore::restamp_some(std::size_t limit, std::vector<ShardDelta>& out) {
   for (; it != shards_.end() && limit > 0; ++it, --limit) {
     auto& [id, shard] = *it;
     restamp_after_ = id;
-    if (!shard.records.empty() && shard.head.term < *term_ && covers(id)) restamp(id, shard, out);
+    if (!shard.records.empty() && shard.head.term < *term_ && term_of(id) == &*term_) {
+      restamp(id, shard, *term_, out);
+    }
   }
   if (it == shards_.end()) restamp_after_.reset();
   return restamping();
@@ -131,19 +153,21 @@ bool ShardStore::restamp_some(std::size_t limit, std::vector<ShardDelta>& out) {
 
 bool ShardStore::written_and_forgotten(const std::string& id, const ShardHead& head) const {
   // Under our term only we write: what we do not know, we have emptied and forgotten.
-  return term_ && head.term == *term_ && covers(id) && find(id) == nullptr;
+  const Term* const term = term_of(id);
+  return term != nullptr && head.term == *term && find(id) == nullptr;
 }
 
 void ShardStore::bury(const std::string& id, std::vector<ShardDelta>& out) {
   Shard* shard = open(id);
   if (shard == nullptr) return;
-  set_head(*shard, {*term_, ++highest_version_, 0});
+  set_head(*shard, {*term_of(id), ++highest_version_, 0});
   out.push_back({id, shard->head, 0, {}});
 }
 
-void ShardStore::restamp(const std::string& id, Shard& shard, std::vector<ShardDelta>& out) {
+void ShardStore::restamp(const std::string& id, Shard& shard, const Term& term,
+                         std::vector<ShardDelta>& out) {
   ShardHead head = shard.head;
-  head.term = *term_;
+  head.term = term;
   head.version = ++highest_version_;
   const ShardDelta delta{id, head, head.content, {}};
   set_head(shard, head);
@@ -154,7 +178,7 @@ void ShardStore::restamp(const std::string& id, Shard& shard, std::vector<ShardD
 void ShardStore::publish(std::vector<RecordWrite> writes, std::vector<ShardDelta>& out) {
   std::map<std::string, std::map<std::string, std::optional<std::vector<std::byte>>>> by_shard;
   for (RecordWrite& write : writes) {
-    if (!term_ || !covers(write.shard)) {
+    if (term_of(write.shard) == nullptr) {
       ++refused_;
       continue;
     }
@@ -166,6 +190,7 @@ void ShardStore::publish(std::vector<RecordWrite> writes, std::vector<ShardDelta
       refused_ += ops.size();
       continue;
     }
+    const Term term = *term_of(id);
     ShardDelta delta{id, shard->head, shard->head.content, {}};
     std::size_t bytes = shard->bytes;
     for (auto& [key, value] : ops) {
@@ -185,9 +210,9 @@ void ShardStore::publish(std::vector<RecordWrite> writes, std::vector<ShardDelta
       write(id, *shard, op);
       delta.ops.push_back(std::move(op));
     }
-    const bool first = shard->head.term != *term_;
+    const bool first = shard->head.term != term;
     if (delta.ops.empty() && (!first || shard->records.empty())) continue;
-    delta.head.term = *term_;
+    delta.head.term = term;
     delta.head.version = ++highest_version_;
     set_head(*shard, delta.head);
     remember(*shard, delta);
@@ -220,6 +245,12 @@ void ShardStore::offer(const NodeUid& self, const std::string& prefix,
 void ShardStore::hear(const std::string& shard, const ShardHead& head) {
   highest_counter_ = std::max(highest_counter_, head.term.counter);
   highest_version_ = std::max(highest_version_, head.version);
+  if (const auto own = own_.find(shard); own != own_.end()) {
+    if (head.term <= own->second) return;
+    own_.erase(own);
+    lost_.push_back(shard);
+    return;
+  }
   if (term_ && covers(shard) && head.term > *term_) {
     stop_publishing();
     superseded_ = true;
@@ -268,9 +299,8 @@ ShardStore::Applied ShardStore::apply(const ShardDelta& delta, std::vector<Shard
   for (const ShardOp& op : delta.ops) write(delta.shard, *shard, op);
   set_head(*shard, delta.head);
   remember(*shard, delta);
-  if (term_ && covers(delta.shard) && delta.head.term < *term_) {
-    restamp(delta.shard, *shard, stamps);
-  }
+  const Term* const term = term_of(delta.shard);
+  if (term != nullptr && delta.head.term < *term) restamp(delta.shard, *shard, *term, stamps);
   return Applied::applied;
 }
 
@@ -322,7 +352,8 @@ ShardStore::Applied ShardStore::replace(const std::string& id, const ShardHead& 
   shard->log.clear();
   shard->log_bytes = 0;
   set_head(*shard, head);
-  if (term_ && covers(id) && head.term < *term_) restamp(id, *shard, stamps);
+  const Term* const term = term_of(id);
+  if (term != nullptr && head.term < *term) restamp(id, *shard, *term, stamps);
   return Applied::applied;
 }
 

@@ -19,6 +19,7 @@ namespace muster::gossip {
 
 inline constexpr std::size_t kMaxLogDeltas = 256;
 inline constexpr std::size_t kMaxLogBytes = std::size_t{256} * 1024;  // of one shard
+inline constexpr std::size_t kMaxOwnShards = 1024;                    // see ShardStore::own()
 inline constexpr std::size_t kMaxEmptyShards = 4096;  // remembered after their last record went
 
 /// All shards as this node holds them, and the writing of those it publishes.
@@ -45,6 +46,15 @@ class ShardStore {
   /// term above every one seen and of no earlier boot: `epoch` is this one's. restamp_some() then
   /// puts its name on what is there. Contents stay as they are.
   Term take_over(const NodeUid& self, std::uint32_t epoch, std::vector<std::string> prefixes);
+  /// Begins to write this one shard, whole id and no prefix, under a term of its own: beside what
+  /// take_over() is about, and whoever publishes that. What stands in it is stamped at once.
+  Term own(const NodeUid& self, std::uint32_t epoch, const std::string& shard,
+           std::vector<ShardDelta>& out);
+  /// Its content stays as it is, and no more is written to it.
+  void disown(const std::string& shard) { own_.erase(shard); }
+  /// Shards of own() that another writes under a higher term: each told once, and ours no more.
+  std::vector<std::string> take_lost() { return std::exchange(lost_, {}); }
+
   /// Looks at up to `limit` shards. True: there are more.
   bool restamp_some(std::size_t limit, std::vector<ShardDelta>& out);
   bool restamping() const noexcept { return restamp_after_.has_value(); }
@@ -90,6 +100,8 @@ class ShardStore {
 
  private:
   bool covers(const std::string& shard) const;
+  /// Under which we write the shard; null: we do not.
+  const Term* term_of(const std::string& shard) const;
   Shard* open(const std::string& shard);
   void set_head(Shard&, const ShardHead&);
   bool written_and_forgotten(const std::string& shard, const ShardHead&) const;
@@ -98,11 +110,13 @@ class ShardStore {
   void write(const std::string& id, Shard&, const ShardOp&);
   void hear(const std::string& shard, const ShardHead&);
   void note_changes(const std::string& shard, const Records& from, const Records& to);
-  void restamp(const std::string& id, Shard&, std::vector<ShardDelta>& out);
+  void restamp(const std::string& id, Shard&, const Term&, std::vector<ShardDelta>& out);
 
   std::map<std::string, Shard> shards_;
   std::optional<Term> term_;
   std::vector<std::string> prefixes_;
+  std::map<std::string, Term> own_;
+  std::vector<std::string> lost_;
   std::optional<std::string> restamp_after_;
   std::uint64_t highest_counter_ = 0;
   // Of any shard: one that was forgotten and comes back must not count from 1 again.

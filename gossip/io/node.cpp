@@ -187,6 +187,12 @@ void Node::Impl::perform(Effects& fx) {
   tell_members(std::move(fx.members));
   tell_records(std::move(fx.records));
   if (fx.superseded && callbacks_.on_superseded) asio::post(control_, callbacks_.on_superseded);
+  for (std::string& shard : fx.lost_shards) {
+    if (!callbacks_.on_shard_lost) break;
+    asio::post(control_, [call = callbacks_.on_shard_lost, shard = std::move(shard)]() mutable {
+      call(std::move(shard));
+    });
+  }
   if (fx.epoch && callbacks_.on_epoch) {
     asio::post(control_, [call = callbacks_.on_epoch, epoch = *fx.epoch] { call(epoch); });
   }
@@ -368,6 +374,12 @@ void Node::begin_publishing(std::vector<std::string> prefixes) {
 }
 void Node::stop_publishing() {
   impl_->stop_publishing();
+}
+void Node::own(std::string shard) {
+  impl_->own(std::move(shard));
+}
+void Node::disown(std::string shard) {
+  impl_->disown(std::move(shard));
 }
 void Node::snapshot(std::function<void(std::vector<RecordWrite>)> done) const {
   impl_->snapshot(std::move(done));

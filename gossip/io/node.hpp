@@ -62,6 +62,8 @@ struct NodeCallbacks {
   std::function<void(std::vector<RecordWrite>)> on_records;
   /// Another node publishes under a higher term: stop publishing.
   std::function<void()> on_superseded;
+  /// Another node writes this shard of own() under a higher term; it is this node's no more.
+  std::function<void(std::string shard)> on_shard_lost;
   /// To be on disk before the next start: `epoch` of NodeOptions must be above it.
   std::function<void(std::uint32_t epoch)> on_epoch;
   /// For a line in the log, at most once a minute for the same text: a node refused, a clone, a
@@ -101,7 +103,7 @@ class Node {
 
   /// Writes records of shards that this node publishes; what it does not is counted and dropped.
   /// Any number: gossip's thread takes them in slices of milliseconds, in the order of the calls
-  /// to publish(), begin_publishing(), stop_publishing() and snapshot().
+  /// to publish(), begin_publishing(), stop_publishing(), own(), disown() and snapshot().
   void publish(std::vector<RecordWrite>);
   /// Tells whoever publishes of some records (a thousand, not a million), in a shard of their own
   /// whose id starts with `prefix`. For who does not publish itself.
@@ -109,6 +111,11 @@ class Node {
   /// Takes over all shards whose ids start with one of the prefixes ("" is all).
   void begin_publishing(std::vector<std::string> shard_prefixes);
   void stop_publishing();
+  /// Begins to write one shard, whole id, beside what this or another node publishes; at most
+  /// kMaxOwnShards.
+  void own(std::string shard);
+  /// What stands in it stays.
+  void disown(std::string shard);
   /// Everything replicated here, as of one moment, given to `done` on the control executor.
   /// on_records tells every change after that moment, and none before, once `done` has run.
   void snapshot(std::function<void(std::vector<RecordWrite>)> done) const;

@@ -54,6 +54,8 @@ class Node::Impl {
   void offer(std::string prefix, std::vector<RecordWrite> writes);
   void begin_publishing(std::vector<std::string> prefixes);
   void stop_publishing();
+  void own(std::string shard);
+  void disown(std::string shard);
   void snapshot(std::function<void(std::vector<RecordWrite>)> done);
 
  private:
@@ -80,6 +82,10 @@ class Node::Impl {
     std::vector<std::string> prefixes;
   };
   struct End {};
+  struct Own {
+    std::string shard;
+    bool begins = false;
+  };
   struct Copy {
     struct Part {
       ShardHead head;
@@ -90,7 +96,7 @@ class Node::Impl {
     bool whole = false;  // the parts are of one moment; what changes since then is held back
     std::vector<RecordWrite> all;
   };
-  using Work = std::variant<Publish, Begin, End, Copy>;
+  using Work = std::variant<Publish, Begin, Own, End, Copy>;
   /// Measures what happens between two returns to the event loop, in CPU time: what another
   /// process took away is not this thread's doing.
   class Step {

@@ -51,6 +51,14 @@ void Node::Impl::stop_publishing() {
   enqueue(End{});
 }
 
+void Node::Impl::own(std::string shard) {
+  enqueue(Own{std::move(shard), true});
+}
+
+void Node::Impl::disown(std::string shard) {
+  enqueue(Own{std::move(shard), false});
+}
+
 void Node::Impl::snapshot(std::function<void(std::vector<RecordWrite>)> done) {
   Copy copy;
   copy.done = std::move(done);
@@ -85,6 +93,10 @@ bool Node::Impl::work_some(Work& work, Effects& fx) {
   }
   if (auto* begin = std::get_if<Begin>(&work)) {
     core_->begin_publishing(std::move(begin->prefixes), Clock::now(), fx);
+  } else if (auto* own = std::get_if<Own>(&work); own != nullptr && own->begins) {
+    core_->own(own->shard, Clock::now(), fx);
+  } else if (own != nullptr) {
+    core_->disown(own->shard);
   } else {
     core_->stop_publishing();
   }

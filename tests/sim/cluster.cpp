@@ -337,6 +337,7 @@ void Cluster::perform(Index i, Effects& fx) {
   }
   if (fx.epoch) node.epoch = *fx.epoch;
   if (fx.superseded) ++node.superseded;
+  for (std::string& lost : fx.lost_shards) node.lost.push_back(std::move(lost));
   for (const StreamAction& action : fx.streams) act(i, action);
   rewake(i);
 }
@@ -450,6 +451,12 @@ void Cluster::offer(Index i, const std::string& prefix, std::vector<RecordWrite>
 void Cluster::begin_publishing(Index i, std::vector<std::string> prefixes) {
   Effects fx;
   nodes_[i]->core->begin_publishing(std::move(prefixes), now_, fx);
+  perform(i, fx);
+}
+
+void Cluster::own(Index i, const std::string& shard) {
+  Effects fx;
+  nodes_[i]->core->own(shard, now_, fx);
   perform(i, fx);
 }
 

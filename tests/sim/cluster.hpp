@@ -66,6 +66,7 @@ class Cluster {
     std::uint64_t bytes = 0;  // with IP and UDP headers
     std::uint64_t stream_bytes = 0;
     std::uint64_t superseded = 0;
+    std::vector<std::string> lost;  // shards of own()
     std::map<std::string, std::map<std::string, std::vector<std::byte>>> replica;  // from Effects
     TimePoint wake = TimePoint::max();
     std::uint32_t life = 0;  // of the process: events for an earlier one are void
@@ -102,6 +103,8 @@ class Cluster {
 
   void publish(Index, std::vector<RecordWrite>);
   void offer(Index, const std::string& prefix, std::vector<RecordWrite>);
+  void own(Index, const std::string& shard);
+  void disown(Index i, const std::string& shard) { nodes_[i]->core->disown(shard); }
   void stop_publishing(Index i) { nodes_[i]->core->stop_publishing(); }
   void set_seeds(Index, std::vector<Endpoint> seeds);
   void set_metadata(Index, std::vector<std::pair<std::string, std::string>>);

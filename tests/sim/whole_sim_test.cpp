@@ -1,195 +1,21 @@
-#include <algorithm>
-#include <memory>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <doctest/doctest.h>
 
 #include "cluster/core/first_contact.hpp"
-#include "cluster/core/participant.hpp"
 #include "cluster/core/vip_address.hpp"
-#include "tests/sim/cluster.hpp"
 #include "tests/sim/seeds.hpp"
-#include "tests/unit/cluster/samples.hpp"
+#include "tests/sim/whole.hpp"
 
 // Gossip and cluster/core together: whole nodes, an emulated master, virtual time.
 using namespace muster;
 using namespace std::chrono_literals;
-using muster::cluster::Participant;
-using muster::cluster::Role;
-using muster::cluster::Steps;
+using namespace muster::testing;
 
 namespace {
-
-/// The tasks there are. Every node that can reach it is told at once.
-struct World {
-  std::map<TaskKey, Task> tasks;
-  std::uint64_t changes = 0;
-
-  void add(const std::string& id, const std::string& vip, unsigned agent) {
-    Task task = testing::make_task(id, "a" + std::to_string(agent));
-    task.ports[0].vips = {{VipName{vip}, testing::port(80), Protocol::tcp}};
-    tasks.insert_or_assign(key_of(task), task);
-    ++changes;
-  }
-  void remove(const std::string& id) { changes += tasks.erase(testing::key(id)); }
-  Observation snapshot() const {
-    Observation all;
-    all.snapshot = true;
-    all.frameworks = {testing::make_framework("f1")};
-    for (int agent = 0; agent < 4; ++agent) {
-      all.agents.push_back(testing::make_agent("a" + std::to_string(agent)));
-    }
-    for (const auto& [key, task] : tasks) all.tasks.push_back(task);
-    return all;
-  }
-};
-
-Member member_of(const gossip::MemberTable::Entry& entry) {
-  Member member;
-  member.id = entry.uid.id();
-  member.status = entry.status;
-  member.endpoints = entry.profile->endpoints;
-  for (const auto& [key, value] : entry.profile->metadata) member.metadata.emplace(key, value);
-  return member;
-}
-
-struct Seat {
-  explicit Seat(const NodeId& id, TimePoint now)
-      : participant{cluster, id, "auto", false, {}, now} {}
-  static cluster::ClusterOptions options() {
-    cluster::ClusterOptions options;
-    options.replicated = true;
-    return options;
-  }
-  cluster::Cluster cluster{options()};
-  Participant participant;
-  bool observing = false;
-  bool anew = false;
-  std::uint64_t seen = 0;  // of World::changes
-  std::uint64_t superseded = 0;
-  std::vector<cluster::RecordWrite> inbox;
-};
-
-class Whole {
- public:
-  Whole(std::size_t nodes, std::uint64_t seed) : net{nodes, seed, network(seed)} {
-    net.on_record = [this](std::size_t at, const gossip::RecordWrite& write) {
-      auto parsed = cluster::parse_write(write.shard, write.key, write.value);
-      REQUIRE(parsed.has_value());
-      if (seats.contains(at)) seats.at(at)->inbox.push_back(std::move(*parsed));
-    };
-    for (std::size_t i = 0; i < nodes; ++i) boot(i);
-    net.start_cold(200ms);
-  }
-  void boot(std::size_t i) {
-    seats.insert_or_assign(i, std::make_unique<Seat>(net.node(i).uid.id(), net.now()));
-  }
-  void kill(std::size_t i) {
-    net.kill(i);
-    seats.erase(i);
-  }
-  void restart(std::size_t i) {
-    boot(i);
-    net.restart(i);
-  }
-  void run_for(Duration time) {
-    for (Duration gone{0}; gone < time; gone += 20ms) {
-      net.run_for(20ms);
-      for (auto& [i, seat] : seats) {
-        if (net.node(i).running()) turn(i, *seat);
-      }
-    }
-  }
-  std::vector<std::size_t> publishers() const {
-    std::vector<std::size_t> found;
-    for (const auto& [i, seat] : seats) {
-      if (seat->cluster.leading()) found.push_back(i);
-    }
-    return found;
-  }
-  /// Everybody serves what the master says, at the same addresses.
-  bool equal(const World& master) const {
-    const auto& first = seats.begin()->second->cluster.view();
-    return std::all_of(seats.begin(), seats.end(), [&](const auto& entry) {
-      const auto& view = entry.second->cluster.view();
-      return view.tasks().size() == master.tasks.size() &&
-             view.vip_records() == first.vip_records() &&
-             std::all_of(master.tasks.begin(), master.tasks.end(), [&](const auto& task) {
-               const auto seen = view.task(task.first);
-               return seen && seen->ports == task.second.ports;
-             });
-    });
-  }
-
-  gossip::sim::Cluster net;
-  std::map<std::size_t, std::unique_ptr<Seat>> seats;
-  std::function<World*(std::size_t)> reach_of;  // null: none within reach
-
- private:
-  static gossip::sim::NetworkOptions network(std::uint64_t seed) {
-    gossip::sim::NetworkOptions network;
-    network.loss_percent = static_cast<std::uint32_t>(seed % 3) * 5;
-    return network;
-  }
-  cluster::Cluster::WallTime wall() const {
-    return cluster::Cluster::WallTime{
-        std::chrono::duration_cast<std::chrono::seconds>(net.now().time_since_epoch())};
-  }
-  static std::vector<gossip::RecordWrite> octets(const std::vector<cluster::RecordWrite>& from) {
-    std::vector<gossip::RecordWrite> writes;
-    for (const auto& write : from) {
-      writes.push_back(
-          {cluster::to_octets(write.shard), cluster::to_octets(write.key), write.value});
-    }
-    return writes;
-  }
-  void turn(std::size_t i, Seat& seat) {
-    const TimePoint now = net.now();
-    const auto& table = net.node(i).core->members();
-    std::vector<Member> members;
-    for (const auto& entry : table.entries()) members.push_back(member_of(entry));
-    seat.cluster.set_members(members, now);
-    seat.cluster.replicate(std::exchange(seat.inbox, {}), now);
-    World* const at = reach_of(i);
-    const bool reach = seat.observing && at != nullptr;
-    if (net.node(i).superseded > seat.superseded) {
-      seat.superseded = net.node(i).superseded;
-      perform(i, seat, seat.participant.superseded(members, reach, now));
-    }
-    perform(i, seat, seat.participant.decide(members, reach, now));
-    if (reach && (seat.anew || seat.seen != at->changes)) {
-      seat.anew = false;
-      seat.seen = at->changes;
-      auto snapshot = std::make_shared<const Observation>(at->snapshot());
-      Steps steps;
-      const bool admitted = seat.participant.admit(*snapshot, steps);
-      perform(i, seat, std::move(steps));
-      if (admitted) seat.cluster.begin(snapshot, now, wall());
-      while (seat.cluster.busy()) seat.cluster.advance(50, now, wall());
-    }
-    seat.cluster.on_timer(now, wall());
-    if (auto writes = octets(seat.cluster.take_writes()); !writes.empty()) {
-      net.publish(i, std::move(writes));
-    }
-    if (auto claims = octets(seat.cluster.take_claims()); !claims.empty()) {
-      net.offer(i, cluster::to_octets(cluster::ShardId{cluster::ShardKind::claims, {}}),
-                std::move(claims));
-    }
-  }
-  void perform(std::size_t i, Seat& seat, Steps steps) {
-    if (steps.stop_publishing) net.stop_publishing(i);
-    if (steps.begin_publishing) net.begin_publishing(i);
-    if (steps.read_replica) {
-      for (const auto& [id, shard] : net.node(i).core->shards().shards()) {
-        for (const auto& [key, value] : shard.records) net.on_record(i, {id, key, value});
-      }
-    }
-    if (steps.observe) seat.observing = *steps.observe;
-    if (steps.observe_anew) seat.anew = true;
-    if (steps.metadata) {
-      net.set_metadata(i, {steps.metadata->begin(), steps.metadata->end()});
-    }
-  }
-};
 
 /// Two names that prefer one address.
 std::pair<std::string, std::string> colliding() {
@@ -199,13 +25,6 @@ std::pair<std::string, std::string> colliding() {
     const auto at = cluster::preferred_address(name, cluster::default_vip_range_v4());
     const auto [known, fresh] = names.emplace(at, name);
     if (!fresh) return {known->second, name};
-  }
-}
-
-void fill(World& master, int tasks) {
-  for (int i = 0; i < tasks; ++i) {
-    master.add("t" + std::to_string(i), "app" + std::to_string(i / 2) + ".marathon",
-               static_cast<unsigned>(i % 4));
   }
 }
 

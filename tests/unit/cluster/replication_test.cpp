@@ -68,7 +68,8 @@ TEST_SUITE_BEGIN("cluster/core/replication");
 
 TEST_CASE("octets that are no shard or key of ours are refused") {
   CHECK(parse_write("", "\2a", std::nullopt).error() == DecodeError::bad_kind);
-  CHECK(parse_write("\6", "\2a", std::nullopt).error() == DecodeError::bad_kind);
+  CHECK(parse_write("\7", "\2a", std::nullopt).error() == DecodeError::bad_kind);
+  CHECK(parse_write("\6", "\2a", std::nullopt).error() == DecodeError::bad_key);
   CHECK(parse_write("\x80", "\2a", std::nullopt).error() == DecodeError::bad_kind);
   CHECK(parse_write("\4", "\2a", std::nullopt).error() == DecodeError::bad_key);
   CHECK(parse_write("\1x", "\3a", std::nullopt).error() == DecodeError::bad_key);

@@ -142,3 +142,63 @@ TEST_CASE("a takeover in steps names every shard that has content, once") {
     CHECK(delta.ops.empty());
   }
 }
+
+TEST_CASE("a shard of one's own is written beside whoever publishes, each under its term") {
+  constexpr NodeUid kNode{2, 2};
+  Writer writer;  // publishes all
+  ShardStore node;
+  std::vector<ShardDelta> said;
+  std::vector<ShardDelta> none;
+  node.own(kNode, 1, "own1", said);
+  node.publish({put("own1"), put("own10"), put("other")}, said);
+  CHECK(node.refused() == 2);  // whole ids, not prefixes
+  REQUIRE(said.size() == 1);
+  CHECK(said[0].head.term.publisher == kNode);
+  // What another publishes does not touch it, and the other way round.
+  ShardStore both;
+  both.take_over(kWriter, 1, {"p"});
+  both.own(kNode, 1, "own1", none);
+  const ShardDelta foreign{"p1", {Term{99, kNode}, 1, 0}, 0, {}};
+  CHECK(both.apply(foreign, none) == ShardStore::Applied::applied);
+  CHECK(both.take_superseded());
+  CHECK(both.take_lost().empty());
+  both.take_over(kWriter, 1, {"p"});
+  CHECK(both.apply({"own1", {Term{1000, kNode}, 1, 0}, 0, {}}, none) ==
+        ShardStore::Applied::applied);
+  CHECK_FALSE(both.take_superseded());
+  CHECK(both.take_lost() == std::vector<std::string>{"own1"});
+  CHECK(both.take_lost().empty());
+  both.publish({put("own1")}, none);
+  CHECK(both.refused() == 1);
+}
+
+TEST_CASE("a shard that is taken again goes above what another wrote, and one that is left stays") {
+  constexpr NodeUid kNode{2, 2};
+  constexpr NodeUid kOther{3, 3};
+  ShardStore one;
+  ShardStore other;
+  std::vector<ShardDelta> said;
+  one.own(kNode, 5, "s", said);
+  one.publish({put("s", 1)}, said);
+  REQUIRE(said.size() == 1);
+  std::vector<ShardDelta> answer;
+  CHECK(other.apply(said[0], answer) == ShardStore::Applied::applied);
+  other.own(kOther, 5, "s", answer);  // the same content under its name
+  REQUIRE(answer.size() == 1);
+  CHECK(answer[0].head.term > said[0].head.term);
+  other.publish({gone("s")}, answer);
+  REQUIRE(answer.size() == 2);
+  std::vector<ShardDelta> none;
+  CHECK(one.apply(answer[0], none) == ShardStore::Applied::applied);
+  CHECK(one.apply(answer[1], none) == ShardStore::Applied::applied);
+  CHECK(one.take_lost().size() == 1);
+  said.clear();
+  one.own(kNode, 5, "s", said);
+  one.publish({put("s", 2)}, said);
+  REQUIRE_FALSE(said.empty());
+  CHECK(other.apply(said.back(), none) == ShardStore::Applied::applied);
+  CHECK(other.take_lost().size() == 1);
+  one.disown("s");
+  one.publish({gone("s")}, said);
+  CHECK(one.find("s")->records.size() == 1);
+}
