@@ -58,12 +58,15 @@ struct VipPolicy {
   enum class Locality : std::uint8_t { none, zone, node };
 
   static constexpr std::uint32_t kMaxAffinitySeconds = 24 * 3600;
+  static constexpr std::uint32_t kMaxSlowStartSeconds = 3600;
 
   Spread spread = Spread::unset;
   Locality locality = Locality::none;
   /// For so long after its last connection a client's next one goes to the same backend; 0: not.
   std::uint32_t affinity_seconds = 0;
   bool eject = true;  // a backend that does not answer takes a rest
+  /// A backend has its whole share only so long after it began to take connections; 0: at once.
+  std::uint32_t slow_start_seconds = 0;
 
   friend auto operator<=>(const VipPolicy&, const VipPolicy&) = default;
 };

@@ -200,6 +200,7 @@ json::object vip_json(const lb::Balancer::VipStatus& vip) {
         {"weight", backend.weight},
         {"connections", backend.connections},
         {"ejected", backend.rests},
+        {"starting", backend.starts},
     });
   }
   return {

@@ -145,6 +145,12 @@ Failure read_vip_policy(std::uint64_t number, Bytes value, VipPolicy& policy) {
     policy.affinity_seconds = static_cast<std::uint32_t>(*seconds);
     return std::nullopt;
   }
+  if (number == vip_label_field::slow_start) {
+    const auto seconds = read_u64(value);
+    if (!seconds || *seconds > VipPolicy::kMaxSlowStartSeconds) return DecodeError::bad_value;
+    policy.slow_start_seconds = static_cast<std::uint32_t>(*seconds);
+    return std::nullopt;
+  }
   const auto off = read_u8(value);
   if (!off || *off > 1) return DecodeError::bad_value;
   policy.eject = *off == 0;
@@ -158,7 +164,7 @@ Failure read_vip_label(Bytes bytes, std::vector<VipLabel>& labels) {
   std::optional<Port> port;
   Protocol protocol = Protocol::tcp;
   VipPolicy policy;
-  const auto failure = read_fields(bytes, vip_label_field::no_ejection, 0,
+  const auto failure = read_fields(bytes, vip_label_field::slow_start, 0,
                                    [&](std::uint64_t number, Bytes value) -> Failure {
                                      if (number == vip_label_field::address)
                                        return store(read_address(value), address);

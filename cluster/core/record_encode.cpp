@@ -92,6 +92,9 @@ FieldWriter vip_label_fields(const VipLabel& label) {
   }
   if (policy.affinity_seconds > 0) out.u64(vip_label_field::affinity, policy.affinity_seconds);
   if (!policy.eject) out.u8(vip_label_field::no_ejection, 1);
+  if (policy.slow_start_seconds > 0) {
+    out.u64(vip_label_field::slow_start, policy.slow_start_seconds);
+  }
   return out;
 }
 

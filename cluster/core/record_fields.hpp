@@ -17,7 +17,17 @@ namespace port_field {
 enum : std::uint64_t { name = 1, protocol, number, not_discovery, container_port, endpoint, vip };
 }
 namespace vip_label_field {
-enum : std::uint64_t { address = 1, name, port, protocol, spread, locality, affinity, no_ejection };
+enum : std::uint64_t {
+  address = 1,
+  name,
+  port,
+  protocol,
+  spread,
+  locality,
+  affinity,
+  no_ejection,
+  slow_start
+};
 }
 namespace agent_field {
 enum : std::uint64_t { hostname = 1, address, port, zone };

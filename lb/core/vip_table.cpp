@@ -217,13 +217,52 @@ void VipTable::relabel(const VipName& name, std::set<Vip>& touched, Update updat
   for (const VipLabel& label : labels) own(label, touched);
 }
 
-std::vector<Vip> VipTable::apply(const ClusterDelta& delta) {
+std::vector<Vip> VipTable::apply(const ClusterDelta& delta, TimePoint now) {
   std::set<Vip> touched;
   for (const auto& change : delta.agents) apply_agent(change, touched);
   for (const auto& change : delta.vips) apply_allocation(change, touched);
   for (const auto& change : delta.former_vips) apply_former(change, touched);
   for (const auto& change : delta.tasks) apply_task(change, touched);
+  note_starts(touched, now);
+  complete_ = complete_ || delta.complete;
   return {touched.begin(), touched.end()};
+}
+
+/// Not by hash: clients would move with every step, and nodes that learn of a backend at different
+/// times would not agree.
+void VipTable::note_starts(const std::set<Vip>& touched, TimePoint now) {
+  for (const Vip& vip : touched) {
+    if (!owners_.contains(vip)) {
+      slow_start_.forget(vip);
+      continue;
+    }
+    const ByTask& tasks = tasks_of(vip);
+    const VipPolicy policy = policy_of(tasks);
+    if (policy.slow_start_seconds == 0 || policy_for(vip, policy) == Policy::source_hash) {
+      slow_start_.forget(vip);
+      continue;
+    }
+    std::set<Endpoint> usable;
+    for (const auto& [endpoint, candidate] : candidates_of(vip, tasks)) {
+      if (candidate.weight > 0 && !candidate.host_down) usable.insert(endpoint);
+    }
+    slow_start_.update(vip, usable, std::chrono::seconds{policy.slow_start_seconds}, now,
+                       !complete_);
+  }
+}
+
+std::vector<Vip> VipTable::advance(TimePoint now) {
+  std::vector<Vip> all = outliers_.advance(now);
+  const std::vector<Vip> warmer = slow_start_.advance(now);
+  all.insert(all.end(), warmer.begin(), warmer.end());
+  return all;
+}
+
+std::optional<TimePoint> VipTable::next() const {
+  const auto rested = outliers_.next();
+  const auto warmer = slow_start_.next();
+  if (rested && warmer) return std::min(*rested, *warmer);
+  return rested ? rested : warmer;
 }
 
 /// Whoever is on an agent that is this node's tells this node's zone.
@@ -297,18 +336,26 @@ Policy VipTable::spread_of(const VipPolicy& policy) const {
   return policy_;
 }
 
+/// nft does not remember IPv6 clients (nft_schema.cpp); by hash they stay, too.
+Policy VipTable::policy_for(const Vip& vip, const VipPolicy& policy) const {
+  const bool remembered = policy.affinity_seconds > 0 && vip.endpoint.address.is_v6();
+  return remembered ? Policy::source_hash : spread_of(policy);
+}
+
 std::optional<Service> VipTable::desired(const Vip& vip) const {
+  auto service = warmed_up(vip);
+  if (service) slow_start_.weigh(vip, service->backends);
+  return service;
+}
+
+std::optional<Service> VipTable::warmed_up(const Vip& vip) const {
   if (!owners_.contains(vip)) return std::nullopt;
   const ByTask& tasks = tasks_of(vip);
   const VipPolicy policy = policy_of(tasks);
   Service service{.vip = vip,
                   .name = name_of(vip),
-                  .policy = spread_of(policy),
+                  .policy = policy_for(vip, policy),
                   .affinity_seconds = affinity_step(policy.affinity_seconds)};
-  // nft does not remember IPv6 clients (nft_schema.cpp); by hash they stay, too.
-  if (service.affinity_seconds > 0 && vip.endpoint.address.is_v6()) {
-    service.policy = Policy::source_hash;
-  }
   const bool ejects = policy.eject && vip.protocol == Protocol::tcp;
   service.backends = select(candidates_of(vip, tasks), policy.locality,
                             ejects ? outliers_.resting(vip) : std::map<Endpoint, TimePoint>{});

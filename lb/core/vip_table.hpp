@@ -15,6 +15,7 @@
 #include "lb/core/outliers.hpp"
 #include "lb/core/select.hpp"
 #include "lb/core/service.hpp"
+#include "lb/core/slow_start.hpp"
 
 namespace muster::lb {
 
@@ -40,18 +41,26 @@ class VipTable {
   /// Call before the first apply(). The node's zone is that of the agent with such an address.
   void set_node(std::vector<IpAddress> addresses);
 
-  /// Takes in what changed; returns the Vips whose Service may differ now, sorted.
-  std::vector<Vip> apply(const ClusterDelta& delta);
+  /// Takes in what changed; returns the Vips whose Service may differ now, sorted. Up to and with
+  /// the first `complete` delta backends count as known for long; those that come after `now`
+  /// start slowly where their Vip's policy says so.
+  std::vector<Vip> apply(const ClusterDelta& delta, TimePoint now = {});
 
   /// A tcp connection through `vip` to `backend` was left unanswered; true if the Service may
   /// differ now. Vips whose policy is not to eject, and backends that are not theirs, do not count.
   bool failed(const Vip& vip, const Endpoint& backend, TimePoint now);
-  /// Backends whose rest is over by `now` take part again; returns their Vips.
-  std::vector<Vip> advance(TimePoint now) { return outliers_.advance(now); }
+  /// Backends whose rest is over by `now` take part again, and those that start slowly get more;
+  /// returns their Vips.
+  std::vector<Vip> advance(TimePoint now);
+  /// When advance() will have something; none: for the time being it will not.
+  std::optional<TimePoint> next() const;
   const Outliers& outliers() const noexcept { return outliers_; }
+  const SlowStart& slow_start() const noexcept { return slow_start_; }
 
   /// What `vip` should be; none: nobody declares it.
   std::optional<Service> desired(const Vip& vip) const;
+  /// The same once all of its backends have warmed up: with the weights that were declared.
+  std::optional<Service> warmed_up(const Vip& vip) const;
 
   /// As desired(vip)->name, but cheap; empty: nobody declares it.
   std::string name_of(const Vip& vip) const;
@@ -81,6 +90,8 @@ class VipTable {
   static VipPolicy policy_of(const ByTask& tasks);
   const ByTask& tasks_of(const Vip& vip) const;
   Policy spread_of(const VipPolicy& policy) const;
+  Policy policy_for(const Vip& vip, const VipPolicy& policy) const;
+  void note_starts(const std::set<Vip>& touched, TimePoint now);
   void apply_agent(const Change<Agent>& change, std::set<Vip>& touched);
   void apply_task(const Change<Task>& change, std::set<Vip>& touched);
   void apply_allocation(const Change<VipAllocation>& change, std::set<Vip>& touched);
@@ -104,6 +115,8 @@ class VipTable {
   /// Labels of one name are neighbours.
   std::map<VipLabel, ByTask> declared_;
   Outliers outliers_;
+  SlowStart slow_start_;
+  bool complete_ = false;  // the first whole state has been taken in
   /// Vip -> the declarations that resolve to it; never an empty set. First those whose address
   /// it is (false), then those whose it was.
   std::map<Vip, std::set<std::pair<bool, VipLabel>>> owners_;

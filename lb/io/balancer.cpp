@@ -96,7 +96,7 @@ Result<void> Balancer::Impl::start() {
 }
 
 void Balancer::Impl::take(const ClusterDelta& delta) {
-  programmer_.take(delta);
+  programmer_.take(delta, Clock::now());
   for (const Problem& problem : programmer_.table().take_problems()) {
     metrics_.error(problem.kind);
     log_.warn("lb: " + problem.where + ": " + problem.what);
@@ -134,6 +134,9 @@ void Balancer::Impl::apply(const ClusterDelta& delta) {
     waiting_.pop_front();
   }
   work(began);
+  // Somebody starts slowly, and will be due for more sooner than anything else is.
+  const auto due = programmer_.table().next();
+  if (due && *due < wake_.expiry()) wake_.cancel();
 }
 
 /// Goes on for a slice of time, and posts the rest.
@@ -204,7 +207,7 @@ std::vector<Balancer::VipStatus> Balancer::Impl::vips() {
   if (!std::exchange(counters_wanted_, true)) wake_.cancel();
   std::vector<VipStatus> all;
   for (const Vip& vip : programmer_.table().vips()) {
-    const auto service = programmer_.table().desired(vip);
+    const auto service = programmer_.table().warmed_up(vip);
     VipStatus entry{.name = service->name,
                     .vip = vip,
                     .backends = {},
@@ -212,12 +215,14 @@ std::vector<Balancer::VipStatus> Balancer::Impl::vips() {
     const auto counts = totals_ ? totals_->find(vip) : ConnectionTotals::const_iterator{};
     const bool counted = totals_ && counts != totals_->end();
     const auto resting = programmer_.table().outliers().resting(vip);
+    const auto starting = programmer_.table().slow_start().starting(vip);
     for (const Backend& backend : service->backends) {
       const auto count =
           counted ? counts->second.find(backend.endpoint) : decltype(counts->second.end()){};
       const bool known = counted && count != counts->second.end();
       entry.backends.push_back({backend.endpoint, backend.weight, known ? count->second : 0,
-                                resting.contains(backend.endpoint)});
+                                resting.contains(backend.endpoint),
+                                starting.contains(backend.endpoint)});
     }
     all.push_back(std::move(entry));
   }

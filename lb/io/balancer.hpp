@@ -84,7 +84,8 @@ class Balancer {
       std::uint16_t weight = 0;
       /// New connections since this node knows the backend; refreshed at most every 10 s.
       std::uint64_t connections = 0;
-      bool rests = false;  // did not answer, and gets no connections for a while
+      bool rests = false;   // did not answer, and gets no connections for a while
+      bool starts = false;  // is new, and has less than its share yet
     };
     std::vector<B> backends;
     bool quarantined = false;  // the kernel refuses this Vip, and only this one

@@ -178,6 +178,7 @@ void Balancer::Impl::export_state() {
   metrics_.quarantined.Set(static_cast<double>(programmer_.quarantined()));
   metrics_.healthy.Set(status().healthy ? 1 : 0);
   metrics_.ejected.Set(static_cast<double>(programmer_.table().outliers().resting()));
+  metrics_.starting.Set(static_cast<double>(programmer_.table().slow_start().starting()));
 }
 
 asio::awaitable<void> Balancer::Impl::watch() {
@@ -247,7 +248,7 @@ asio::awaitable<void> Balancer::Impl::tick() {
     on_tick();
     TimePoint next = last_reconcile_ + options_.reconcile_interval;
     if (counters_wanted_) next = std::min<TimePoint>(next, last_reconcile_ + kCounterAge);
-    if (const auto rested = programmer_.table().outliers().next()) next = std::min(next, *rested);
+    if (const auto due = programmer_.table().next()) next = std::min(next, *due);
     if (routes_due_) next = std::min(next, *routes_due_);
     if (trust_due_) next = std::min(next, *trust_due_);
     next = std::max<TimePoint>(next, Clock::now() + kFirstBackoff);

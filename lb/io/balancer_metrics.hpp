@@ -47,6 +47,9 @@ struct BalancerMetrics {
                           "Times a backend that did not answer was given a rest")},
         ejected{gauge(registry, "muster_lb_ejected_backends",
                       "Backends that rest because they did not answer")},
+        starting{gauge(registry, "muster_lb_starting_backends",
+                       "Backends that are new, of VIPs with slow_start, and have less than their "
+                       "share yet")},
         accepting{gauge(registry, "muster_lb_forward_chains_accepting",
                         "Firewall chains that accept forwarded VIP traffic by rules of ours")},
         dropping{
@@ -81,6 +84,7 @@ struct BalancerMetrics {
   prometheus::Counter& unanswered;
   prometheus::Counter& ejections;
   prometheus::Gauge& ejected;
+  prometheus::Gauge& starting;
   prometheus::Gauge& accepting;
   prometheus::Gauge& dropping;
 };

@@ -110,8 +110,8 @@ std::size_t Programmer::adopt(KernelState state) {
   return different.size();
 }
 
-void Programmer::take(const ClusterDelta& delta) {
-  for (const Vip& vip : table_.apply(delta)) {
+void Programmer::take(const ClusterDelta& delta, TimePoint now) {
+  for (const Vip& vip : table_.apply(delta, now)) {
     dirty_.insert(vip);
     quarantined_.erase(vip);
   }

@@ -39,7 +39,7 @@ class Programmer {
   std::size_t adopt(KernelState state);
 
   /// Takes in a change of what is wanted; nothing is written yet.
-  void take(const ClusterDelta& delta);
+  void take(const ClusterDelta& delta, TimePoint now = {});
 
   /// What has been taken so far is from disk, and may be some seconds older than what the kernel
   /// was told last. Until trust(), where the two differ over a backend of a Vip that the kernel
@@ -50,7 +50,8 @@ class Programmer {
 
   /// A connection got no answer. True: its backend rests from now on; step() takes it out.
   bool note(const Unanswered& connection, TimePoint now);
-  /// Brings back whose rest is over. True: there is something to do.
+  /// Brings back whose rest is over, and gives more to those that start slowly. True: there is
+  /// something to do.
   bool advance(TimePoint now);
 
   enum class Outcome : std::uint8_t {

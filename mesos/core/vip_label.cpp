@@ -67,8 +67,8 @@ bool is_separator(char c) noexcept {
   return c == ',' || c == ' ' || c == '\t';
 }
 
-/// `90s`, `10m`, `3h`: 1 s to kMaxAffinitySeconds.
-std::optional<std::uint32_t> parse_seconds(std::string_view text) noexcept {
+/// `90s`, `10m`, `3h`: 1 s to `most` seconds.
+std::optional<std::uint32_t> parse_seconds(std::string_view text, std::uint32_t most) noexcept {
   if (text.size() < 2) return std::nullopt;
   const char unit = text.back();
   const std::uint64_t factor = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : 0;
@@ -77,7 +77,7 @@ std::optional<std::uint32_t> parse_seconds(std::string_view text) noexcept {
   const auto parsed = std::from_chars(text.data(), end, count);
   if (factor == 0 || parsed.ec != std::errc{} || parsed.ptr != end || count == 0)
     return std::nullopt;
-  if (count > VipPolicy::kMaxAffinitySeconds / factor) return std::nullopt;
+  if (count > most / factor) return std::nullopt;
   return static_cast<std::uint32_t>(count * factor);
 }
 
@@ -85,6 +85,7 @@ bool take_policy_word(std::string_view word, VipPolicy& policy) {
   using Spread = VipPolicy::Spread;
   using Locality = VipPolicy::Locality;
   constexpr std::string_view kAffinity = "affinity=";
+  constexpr std::string_view kSlowStart = "slow_start=";
   if (word == "random") {
     policy.spread = Spread::random;
   } else if (word == "round_robin") {
@@ -100,8 +101,14 @@ bool take_policy_word(std::string_view word, VipPolicy& policy) {
   } else if (word == "eject=on" || word == "eject=off") {
     policy.eject = word == "eject=on";
   } else if (word.starts_with(kAffinity)) {
-    const auto seconds = parse_seconds(word.substr(kAffinity.size()));
+    const auto seconds =
+        parse_seconds(word.substr(kAffinity.size()), VipPolicy::kMaxAffinitySeconds);
     if (seconds) policy.affinity_seconds = *seconds;
+    return seconds.has_value();
+  } else if (word.starts_with(kSlowStart)) {
+    const auto seconds =
+        parse_seconds(word.substr(kSlowStart.size()), VipPolicy::kMaxSlowStartSeconds);
+    if (seconds) policy.slow_start_seconds = *seconds;
     return seconds.has_value();
   } else {
     return false;

@@ -210,6 +210,88 @@ TEST_CASE("a VIP keeps its only backend, and one whose policy says so, though th
   CHECK(node.metric("muster_lb_ejections_total") == 0);
 }
 
+std::map<std::string, int> hits(const Netns& from, const char* to, int count) {
+  return from.run([&] {
+    std::map<std::string, int> found;
+    for (int i = 0; i < count; ++i) ++found[ask_tcp(at(to))];
+    return found;
+  });
+}
+
+TEST_CASE(
+    "a backend that starts slowly gets an eighth of its share, and the whole one in the end") {
+  MUSTER_NEEDS_NETNS();
+  Topology net;
+  const auto servers = serve_all(net);
+  // In turn: shares are exact. Two turns of 8 + 8 + 1.
+  VipPolicy policy{.spread = VipPolicy::Spread::round_robin, .slow_start_seconds = 3600};
+  using Hits = std::map<std::string, int>;
+  const Hits alike{{"10.2.0.1:8080", 10}, {"10.2.0.2:8080", 10}, {"10.2.0.3:8080", 10}};
+  {
+    Node node{net.node};
+    node.allocate(allocation("web.marathon", "11.0.0.1"));
+    node.apply(Node::delta_of({added(with_policy(1, policy)), added(with_policy(2, policy))}));
+    // All are new, and alike.
+    CHECK(hits(net.client, "11.0.0.1:80", 20) ==
+          Hits{{"10.2.0.1:8080", 10}, {"10.2.0.2:8080", 10}});
+  }
+  // To who has known nothing else they are old.
+  {
+    Node node{net.node};
+    ClusterDelta all =
+        Node::delta_of({added(with_policy(1, policy)), added(with_policy(2, policy))});
+    all.vips.push_back(added(allocation("web.marathon", "11.0.0.1")));
+    node.apply(all);
+    CHECK(node.metric("muster_lb_starting_backends") == 0);
+    node.add(with_policy(3, policy));
+    CHECK(node.metric("muster_lb_starting_backends") == 1);
+    CHECK(hits(net.client, "11.0.0.1:80", 34) ==
+          Hits{{"10.2.0.1:8080", 16}, {"10.2.0.2:8080", 16}, {"10.2.0.3:8080", 2}});
+    const auto vips = node.call([](Balancer& balancer) { return balancer.vips(); });
+    CHECK(vips.at(0).backends.at(2).starts);
+    CHECK(vips.at(0).backends.at(0).weight == vips.at(0).backends.at(2).weight);
+  }
+  // A restart does not begin anew.
+  Node node{net.node};
+  ClusterDelta all;
+  all.complete = true;
+  all.vips.push_back(added(allocation("web.marathon", "11.0.0.1")));
+  for (int i = 1; i <= 3; ++i) all.tasks.push_back(added(with_policy(i, policy)));
+  node.apply(all);
+  CHECK(hits(net.client, "11.0.0.1:80", 30) == alike);
+  // One that takes 3 s, to its end.
+  node.remove(with_policy(3, policy));
+  for (int i = 1; i <= 2; ++i) node.remove(with_policy(i, policy));
+  policy.slow_start_seconds = 3;
+  for (int i = 1; i <= 2; ++i) node.add(with_policy(i, policy));
+  CHECK(eventually([&] { return node.metric("muster_lb_starting_backends") == 0; }));
+  const double changes = node.metric("muster_lb_applied_changes_total");
+  node.add(with_policy(3, policy));
+  CHECK(node.metric("muster_lb_starting_backends") == 1);
+  CHECK(eventually([&] { return node.metric("muster_lb_starting_backends") == 0; }));
+  CHECK(eventually([&] { return hits(net.client, "11.0.0.1:80", 30) == alike; }));
+  CHECK(node.metric("muster_lb_applied_changes_total") == changes + 4);
+}
+
+TEST_CASE("clients with affinity stay where they are while another backend starts slowly") {
+  MUSTER_NEEDS_NETNS();
+  Topology net;
+  const auto servers = serve_all(net);
+  Node node{net.node};
+  const VipPolicy policy{.affinity_seconds = 60, .slow_start_seconds = 3};
+  node.apply(Node::delta_of({}));
+  node.allocate(allocation("web.marathon", "11.0.0.1"));
+  node.add(with_policy(1, policy));
+  CHECK(answers(net.client, "11.0.0.1:80", 3) == std::set<std::string>{"10.2.0.1:8080"});
+  for (int i = 2; i <= 4; ++i) node.add(with_policy(i, policy));
+  CHECK(node.metric("muster_lb_starting_backends") >= 3);
+  CHECK(eventually([&] {
+    CHECK(answers(net.client, "11.0.0.1:80", 3) == std::set<std::string>{"10.2.0.1:8080"});
+    return node.metric("muster_lb_starting_backends") == 0;
+  }));
+  CHECK(answers(net.client, "11.0.0.1:80", 3) == std::set<std::string>{"10.2.0.1:8080"});
+}
+
 TEST_CASE("near backends are preferred, and others serve when there are none") {
   MUSTER_NEEDS_NETNS();
   Topology net;

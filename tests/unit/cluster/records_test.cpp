@@ -125,10 +125,12 @@ TEST_CASE("a VIP's policy comes back as it was, in a format that stays what it i
   task.ports[0].vips[0].policy = {.spread = VipPolicy::Spread::source_hash,
                                   .locality = VipPolicy::Locality::zone,
                                   .affinity_seconds = 600,
-                                  .eject = false};
+                                  .eject = false,
+                                  .slow_start_seconds = 30};
   const Bytes bytes = must(encode(task));
   CHECK(must(decode_task(kShard, record_key(key("t1")), bytes)) == task);
-  CHECK(hex(bytes).find("05010306010107080000000000000258080101") != std::string::npos);
+  CHECK(hex(bytes).find("050103060101070800000000000002580801010908000000000000001e") !=
+        std::string::npos);
 }
 
 TEST_CASE("what a later version may say of a VIP's policy counts as not said") {
@@ -140,7 +142,7 @@ TEST_CASE("what a later version may say of a VIP's policy counts as not said") {
   for (const Row& row : std::vector<Row>{
            {"a spread of a later version", "05 01 09", {}},
            {"a locality of a later version", "06 01 09", {}},
-           {"a field of a later version", "09 01 09", {}},
+           {"a field of a later version", "0a 01 09", {}},
            {"all that is known", "05 01 02", {.spread = VipPolicy::Spread::round_robin}}}) {
     CAPTURE(row.what);
     const auto task =
