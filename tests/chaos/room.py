@@ -112,7 +112,21 @@ class Room(sixty.Cluster):
         return self.status_of(self.get(node, "/v1/nodes"))
 
     def status_of(self, nodes):
-        return {self.number(m): m["status"] for m in nodes["nodes"]} if nodes else {}
+        """By number; of a node that lives under another id than before, the life it leads now."""
+        found = {}
+        for member in nodes["nodes"] if nodes else []:
+            if found.get(self.number(member)) != "alive":
+                found[self.number(member)] = member["status"]
+        return found
+
+    def account(self, lines=40):
+        """What the daemons say of themselves, for who has to find out why something is not as it should be."""
+        parts = []
+        for node in self.all_nodes():
+            status, nodes, vips = self.look(node, "/v1/status", "/v1/nodes", "/v1/vips")
+            parts += [f"--- node {node}: {json.dumps(status)}", json.dumps(nodes), json.dumps(vips),
+                      *self("logs", node).splitlines()[-lines:]]
+        return "\n".join(parts)
 
     def publisher(self, ask=1):
         return self.publisher_of(self.get(ask, "/v1/nodes"))
