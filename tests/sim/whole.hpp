@@ -144,7 +144,8 @@ class Whole {
     for (Duration gone{0}; gone < time; gone += 20ms) {
       net.run_for(20ms);
       for (auto& [i, seat] : seats) {
-        if (net.node(i).running()) turn(i, *seat);
+        const bool paused = net.node(i).paused_until > net.now();
+        if (net.node(i).running() && !paused) turn(i, *seat);
       }
       if (after_turn) after_turn();
     }

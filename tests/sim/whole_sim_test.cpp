@@ -230,4 +230,146 @@ TEST_CASE("while no master answers nothing is lost, whoever publishes") {
   });
 }
 
+namespace {
+
+/// What a busy day brings, at random, and after each bout everybody agrees with the master again.
+class Churn {
+ public:
+  explicit Churn(std::uint64_t seed) : rng_{seed}, whole_{4, seed} {
+    whole_.net.check_false_deaths = false;
+    fill(master_, 12);
+    whole_.reach_of = [this](std::size_t i) {
+      return master_away_ || cut_ == i ? nullptr : &master_;
+    };
+    run(Duration{6'000});
+  }
+
+  void bout() {
+    for (std::uint64_t deeds = 1 + rng_.below(8); deeds > 0; --deeds) {
+      deed();
+      run(Duration{rng_.below(1'500)});
+    }
+    come_back();
+    wait(kAgreement, [this] { return agreed(); });
+    CHECK_MESSAGE(agreed(), said_);
+    // What the master's absence and failovers have left in doubt is held for ten minutes at most.
+    wait(kHold, [this] { return whole_.equal(master_); });
+    CHECK_MESSAGE(whole_.equal(master_), said_);
+  }
+  const std::string& said() const { return said_; }
+
+ private:
+  static constexpr Duration kAgreement{30'000};
+  static constexpr Duration kHold = std::chrono::minutes{11};
+
+  template <class Condition>
+  void wait(Duration limit, Condition condition) {
+    for (Duration waited{0}; waited < limit && !condition(); waited += Duration{500}) {
+      run(Duration{500});
+    }
+  }
+  /// All views are one.
+  bool agreed() const {
+    const auto& first = whole_.seats.begin()->second->cluster.view();
+    return std::all_of(whole_.seats.begin(), whole_.seats.end(), [&](const auto& seat) {
+      const auto& view = seat.second->cluster.view();
+      return view.vip_records() == first.vip_records() && view.waiting().empty() &&
+             std::equal(view.tasks().begin(), view.tasks().end(), first.tasks().begin(),
+                        first.tasks().end(), [](const auto& a, const auto& b) {
+                          return a.first == b.first && *a.second == *b.second;
+                        });
+    });
+  }
+
+  void run(Duration time) {
+    // The state is written some seconds after it changed.
+    for (; time > Duration{0}; time -= Duration{500}) {
+      whole_.run_for(std::min<Duration>(time, Duration{500}));
+      for (auto& [i, seat] : whole_.seats) {
+        if (rng_.chance(25)) disk_[i] = seat->cluster.save();
+      }
+      if (back_at_ && whole_.net.now() >= *back_at_) come_back();
+    }
+  }
+  void say(const std::string& what) { said_ += what + "; "; }
+
+  void deed() {
+    const std::size_t node = rng_.below(4);
+    switch (rng_.below(8)) {
+      case 0:
+      case 1:
+        return scale();
+      case 2:
+        say("kill " + std::to_string(node));
+        whole_.kill(node);
+        if (rng_.chance(50)) whole_.run_for(Duration{rng_.below(1'000)});
+        return whole_.restart(node, disk_[node]);
+      case 3:
+        if (cut_) return;
+        say("cut " + std::to_string(node));
+        cut_ = node;
+        whole_.net.cut([node](std::size_t a, std::size_t b) { return a == node || b == node; });
+        return away();
+      case 4:
+      case 5:
+        say("pause " + std::to_string(node));
+        return whole_.net.pause(node, Duration{100 + rng_.below(4'000)});
+      case 6:
+        say("master away");
+        master_away_ = true;
+        return away();
+      default:
+        say("failover");
+        master_.recovering = true;
+        master_.agents = {static_cast<unsigned>(node)};
+        ++master_.changes;
+        return away();
+    }
+  }
+  void away() { back_at_ = whole_.net.now() + Duration{100 + rng_.below(5'000)}; }
+  void come_back() {
+    back_at_.reset();
+    cut_.reset();
+    whole_.net.heal();
+    master_away_ = false;
+    master_.recovering = false;
+    master_.agents = {0, 1, 2, 3};
+    ++master_.changes;
+  }
+  void scale() {
+    say("scale");
+    for (std::uint64_t n = 1 + rng_.below(3); n > 0; --n) {
+      if (rng_.chance(50) && master_.tasks.size() > 4) {
+        auto task = master_.tasks.begin();
+        std::advance(task, static_cast<std::ptrdiff_t>(rng_.below(master_.tasks.size())));
+        master_.remove(task->first.task.str());
+      } else if (master_.tasks.size() < 20) {
+        const auto number = std::to_string(next_++);
+        master_.add("n" + number, "app" + std::to_string(rng_.below(6)) + ".marathon",
+                    static_cast<unsigned>(rng_.below(4)));
+      }
+    }
+  }
+
+  Rng rng_;
+  World master_;
+  Whole whole_;
+  std::map<std::size_t, std::vector<std::byte>> disk_;
+  std::optional<std::size_t> cut_;
+  bool master_away_ = false;
+  std::optional<TimePoint> back_at_;
+  std::uint64_t next_ = 0;
+  std::string said_;
+};
+
+}  // namespace
+
+TEST_CASE("whatever comes and goes at random, everybody agrees with the master again") {
+  gossip::sim::for_seeds(1, 20, [](std::uint64_t seed) {
+    MUSTER_SHOW_SEED(seed);
+    Churn churn{seed};
+    for (int i = 0; i < 6; ++i) churn.bout();
+  });
+}
+
 TEST_SUITE_END();
