@@ -73,6 +73,24 @@ json::object observation(const ApiSources& from, TimePoint now) {
   return out;
 }
 
+/// Who says what runs on this node.
+json::object agent_part(const ApiSources& from, TimePoint now) {
+  if (from.agent == nullptr) return {{"source", "master"}};
+  const auto& poller = from.agent->status();
+  const auto status = from.cluster.status(now);
+  return {
+      {"source", "agent"},
+      {"state", poller.state},
+      {"agent", poller.agent},
+      {"id", poller.id.str()},
+      {"tasks", status.own_tasks},
+      {"held_tasks", status.own_held},
+      {"last_answer_seconds", seconds_since(poller.last_answer, now)},
+      {"last_change_seconds", seconds_since(poller.last_change, now)},
+      {"last_error", poller.last_error},
+  };
+}
+
 std::string said(const Member& member, std::string_view key) {
   const auto found = member.metadata.find(std::string{key});
   return found == member.metadata.end() ? std::string{} : found->second;
@@ -116,6 +134,7 @@ Answer nodes_answer(const ApiSources& from) {
           {"publisher", role == "publisher"},
           {"role", role},
           {"version", said(member, "version")},
+          {"source", said(member, kSourceKey)},
           {"epoch", member.epoch},
       });
     }
@@ -136,6 +155,7 @@ json::object cluster_part(const ApiSources& from, TimePoint now) {
       {"frameworks", view.frameworks().size()},
       {"masters", view.masters().size()},
       {"vips", view.vips().size()},
+      {"speaking_agents", status.speakers},
   };
 }
 
@@ -179,6 +199,7 @@ Answer status_answer(const ApiSources& from) {
       {"not_ready", texts(reasons, [](const std::string& reason) { return reason; })},
       {"node", json::object{{"addresses", std::move(addresses)}}},
       {"observation", observation(from, now)},
+      {"agent", agent_part(from, now)},
       {"gossip", gossip_part(from)},
       {"cluster", cluster_part(from, now)},
       {"lb", lb_part(from, now)},

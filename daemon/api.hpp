@@ -10,6 +10,7 @@
 #include "daemon/config.hpp"
 #include "dns/io/server.hpp"
 #include "lb/io/balancer.hpp"
+#include "mesos/io/agent_poller.hpp"
 #include "mesos/io/observer.hpp"
 #include "metrics/exposition.hpp"
 #include "metrics/http_server.hpp"
@@ -24,6 +25,7 @@ struct ApiSources {
   const Config& config;
   const cluster::Cluster& cluster;
   const mesos::Observer* observer;  // null: no masters are configured
+  const mesos::AgentPoller* agent;  // null: the master says what runs here
   const Mesh* mesh;                 // null: without gossip
   const lb::Balancer* balancer;     // null: switched off
   const dns::Server* dns;           // null: switched off

@@ -51,6 +51,24 @@ bool take_zookeeper(const std::string& text, Config::Mesos& out) {
   return true;
 }
 
+// The agent beside this node: what it is asked with goes to nobody else.
+void read_mesos_agent(Section& mesos, Config::Mesos& out) {
+  mesos.text("agent", out.agent,
+             {"with `source = \"agent\"`: URL of this node's agent, like `https://10.0.0.1:5051`",
+              "`http://` and `node.agent`"});
+  mesos.text("agent_username", out.agent_username,
+             {"for Basic authentication with the agent; the masters' is not used there", "none"});
+  mesos.path("agent_password_file", out.agent_password_file,
+             {"a file whose first line is the password for the agent", "none"});
+  mesos.path("agent_token_file", out.agent_token_file,
+             {"a file whose first line is a bearer token for the agent, instead of Basic", "none"});
+  mesos.path("agent_ca_file", out.agent_ca_file,
+             {"PEM file that an `https://` agent is verified against", "the system's"});
+  mesos.path("agent_cert_file", out.agent_cert_file,
+             {"PEM file of the certificate to show to an `https://` agent", "none"});
+  mesos.path("agent_key_file", out.agent_key_file, {"PEM file of its key, not encrypted", "none"});
+}
+
 void read_mesos(Section mesos, Config::Mesos& out) {
   mesos.each_text("masters",
                   "URLs like \"http://10.0.0.1:5050\", or one like \"zk://10.0.0.1:2181/mesos\"",
@@ -92,6 +110,12 @@ void read_mesos(Section mesos, Config::Mesos& out) {
               "with the next connection",
               "none"});
   mesos.path("key_file", out.key_file, {"PEM file of its key, not encrypted", "none"});
+  std::string source = out.from_agent ? "agent" : "master";
+  mesos.choice("source", {"master", "agent"}, source,
+               {"who says what runs on this node: `\"master\"`, or `\"agent\"`: this node asks the "
+                "Mesos agent beside it, and its tasks reach all nodes without a master. Below"});
+  out.from_agent = source == "agent";
+  read_mesos_agent(mesos, out);
   mesos.finish();
 }
 
@@ -238,6 +262,18 @@ void check_together(const Config& config, std::string_view file) {
   if (config.mesos.username.empty() != config.mesos.password_file.empty()) {
     throw ConfigError{std::string{file} +
                       ": mesos: expected both or none of username and password_file"};
+  }
+  if (mesos.agent_username.empty() != mesos.agent_password_file.empty()) {
+    fail("mesos: expected both or none of agent_username and agent_password_file");
+  }
+  if (mesos.agent_cert_file.empty() != mesos.agent_key_file.empty()) {
+    fail("mesos: expected both or none of agent_cert_file and agent_key_file");
+  }
+  const bool asks = !mesos.agent.empty() || !mesos.agent_username.empty() ||
+                    !mesos.agent_token_file.empty() || !mesos.agent_ca_file.empty() ||
+                    !mesos.agent_cert_file.empty();
+  if (asks && !mesos.from_agent) {
+    fail("mesos: agent and agent_* go with source = \"agent\"");
   }
 }
 

@@ -43,6 +43,15 @@ struct Config {
     std::filesystem::path ca_file;
     std::filesystem::path cert_file;
     std::filesystem::path key_file;
+    /// `source = "agent"`: this node asks the agent beside it what runs there.
+    bool from_agent = false;
+    std::string agent;  // URL; empty: node.agent by http
+    std::string agent_username;
+    std::filesystem::path agent_password_file;
+    std::filesystem::path agent_token_file;
+    std::filesystem::path agent_ca_file;
+    std::filesystem::path agent_cert_file;
+    std::filesystem::path agent_key_file;
   };
   struct Dns {
     bool enabled = true;

@@ -16,6 +16,7 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <prometheus/counter.h>
+#include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 
 #include "base/io/log_once.hpp"
@@ -33,6 +34,7 @@
 #include "dns/io/server.hpp"
 #include "lb/io/balancer.hpp"
 #include "lb/io/driver_choice.hpp"
+#include "mesos/io/agent_poller.hpp"
 #include "mesos/io/observer.hpp"
 #include "metrics/exposition.hpp"
 #include "metrics/http_server.hpp"
@@ -64,6 +66,7 @@ class Daemon::Impl {
   void open_control();
   std::optional<ClusterDelta> restore();
   void take(Observation observation);
+  void take_agent(const Observation& observation);
   void take_more();
   bool note(const ClusterDelta& delta);
   void deliver(const ClusterDelta& delta);
@@ -79,6 +82,8 @@ class Daemon::Impl {
   prometheus::Registry registry_;
   metrics::Exposition exposition_{registry_, {kVersion, ""}};
   prometheus::Family<prometheus::Counter>& problems_;
+  prometheus::Gauge& speaking_;
+  prometheus::Gauge& held_own_;
   asio::io_context context_{1};
   asio::thread_pool workers_{kWorkers};
   asio::thread_pool answers_{1};  // of HTTP: they do not wait for a large state to be parsed
@@ -90,6 +95,7 @@ class Daemon::Impl {
   std::unique_ptr<lb::Balancer> balancer_;
   std::unique_ptr<dns::Server> dns_;
   std::unique_ptr<mesos::Observer> observer_;  // null: no masters are configured
+  std::unique_ptr<mesos::AgentPoller> agent_;  // null: the master says what runs here
   std::unique_ptr<Mesh> mesh_;                 // null: this node is by itself
   std::unique_ptr<metrics::HttpServer> http_;
   std::vector<std::unique_ptr<metrics::HttpServer>> mesos_dns_http_;
@@ -110,12 +116,27 @@ Daemon::Impl::Impl(Config config, std::function<Config()> reload)
                     .Name("muster_cluster_problems_total")
                     .Help("Records and observations that were skipped, by kind")
                     .Register(registry_)},
+      speaking_{prometheus::BuildGauge()
+                    .Name("muster_cluster_speaking_agents")
+                    .Help("Agents whose tasks the node beside them tells, and no master")
+                    .Register(registry_)
+                    .Add({})},
+      held_own_{prometheus::BuildGauge()
+                    .Name("muster_cluster_held_own_tasks")
+                    .Help("Tasks that this node's agent left out of an answer and that stay")
+                    .Register(registry_)
+                    .Add({})},
       cluster_{cluster_options(config_)} {
   const auto control = context_.get_executor();
   if (!config_.mesos.masters.empty() || !config_.mesos.zookeeper.empty()) {
     observer_ = std::make_unique<mesos::Observer>(
         control, workers_, observer_options(config_.mesos), registry_,
         [this](Observation observation) { take(std::move(observation)); });
+  }
+  if (config_.mesos.from_agent) {
+    agent_ = std::make_unique<mesos::AgentPoller>(
+        control, workers_, agent_options(config_), registry_,
+        [this](const Observation& observation) { take_agent(observation); });
   }
   if (config_.gossip.enabled) {
     if (observer_ != nullptr) observer_->set_active(false);
@@ -144,8 +165,8 @@ Daemon::Impl::Impl(Config config, std::function<Config()> reload)
                                          registry_);
     exposition_.add(dns_->collectable());
   }
-  const ApiSources sources{config_,    cluster_,    observer_.get(), mesh_.get(), balancer_.get(),
-                           dns_.get(), exposition_, started_,        changes_};
+  const ApiSources sources{config_,         cluster_,   observer_.get(), agent_.get(), mesh_.get(),
+                           balancer_.get(), dns_.get(), exposition_,     started_,     changes_};
   const auto serve = [&](const Endpoint& at, std::vector<std::string> names, auto handler) {
     return std::make_unique<metrics::HttpServer>(control, answers_,
                                                  metrics::HttpOptions{at, std::move(names)},
@@ -224,6 +245,11 @@ int Daemon::Impl::run() {
     open_control();
     if (balancer_ != nullptr) tasks_.spawn(balancer_->run());
     if (observer_ != nullptr) tasks_.spawn(observer_->run());
+    if (agent_ != nullptr) {
+      spdlog::info("cluster: what runs here is asked of this node's agent, {}",
+                   agent_->status().agent);
+      tasks_.spawn(agent_->run());
+    }
     if (mesh_ != nullptr) {
       tasks_.spawn(mesh_->run());
       tasks_.spawn(mesh_->find_others());
@@ -322,6 +348,12 @@ void Daemon::Impl::take(Observation observation) {
   if (cluster_.busy() && !working_) take_more();
 }
 
+// What an agent runs is little: no slices.
+void Daemon::Impl::take_agent(const Observation& observation) {
+  deliver(cluster_.observe_agent(observation, Clock::now(), std::chrono::system_clock::now()));
+  if (cluster_.busy() && !working_) take_more();
+}
+
 void Daemon::Impl::take_more() {
   deliver(cluster_.advance(kSliceRecords, Clock::now(), std::chrono::system_clock::now()));
   working_ = cluster_.busy();
@@ -337,6 +369,9 @@ void Daemon::Impl::take_more() {
 bool Daemon::Impl::note(const ClusterDelta& delta) {
   report_problems();
   if (mesh_ != nullptr) mesh_->flush();
+  if (observer_ != nullptr && cluster_.take_wants_snapshot(Clock::now())) observer_->restart();
+  speaking_.Set(static_cast<double>(cluster_.view().speakers().size()));
+  held_own_.Set(static_cast<double>(cluster_.status(Clock::now()).own_held));
   cluster_timer_.cancel();  // what is due next may have moved
   if (delta.empty() && delta.complete == complete_) return false;
   complete_ = delta.complete;

@@ -69,12 +69,14 @@ Mesh::Mesh(asio::any_io_executor control, asio::thread_pool& workers, const Conf
                    observer == nullptr ? "no" : config.mesos.observer,
                    observer == nullptr && config.gossip.join.empty() &&
                        load_members(config.state.directory).empty(),
-                   {{"version", kVersion}},
+                   {{"version", kVersion},
+                    {std::string{kSourceKey}, config.mesos.from_agent ? "agent" : "master"}},
                    Clock::now()},
       publishing_{gauge(registry, "muster_cluster_publisher",
                         "1 while this node publishes what all nodes read.")},
       held_{gauge(registry, "muster_cluster_held_host_deaths",
                   "Hosts believed dead whose backends stay, because too many died at once.")} {
+  cluster_.set_self(identity_.id);
   read_keys();  // a mistake is said before anything runs
 }
 
@@ -158,6 +160,7 @@ gossip::NodeCallbacks Mesh::callbacks() {
     on_records(std::move(writes));
   };
   out.on_superseded = [this] { on_superseded(); };
+  out.on_shard_lost = [this](const std::string& shard) { on_shard_lost(shard); };
   out.on_epoch = [this](std::uint32_t epoch) {
     identity_.epoch = epoch;
     asio::post(disk_, [directory = config_.state.directory, identity = identity_] {
@@ -266,7 +269,7 @@ void Mesh::decide() {
 void Mesh::perform(cluster::Steps steps) {
   if (steps.observe) spdlog::info("cluster: this node is now {}", to_string(participant_.role()));
   if (steps.stop_publishing) node_->stop_publishing();
-  if (steps.begin_publishing) node_->begin_publishing({""});
+  if (steps.begin_publishing) node_->begin_publishing(cluster::published_prefixes());
   if (steps.read_replica) {
     node_->snapshot([this](std::vector<gossip::RecordWrite> all) { on_records(std::move(all)); });
   }
@@ -283,6 +286,15 @@ void Mesh::perform(cluster::Steps steps) {
 void Mesh::on_superseded() {
   if (stopped_) return;
   perform(participant_.superseded(node_->members(), reach(), Clock::now()));
+}
+
+void Mesh::on_shard_lost(const std::string& octets) {
+  const auto shard = cluster::parse_shard(octets);
+  if (stopped_ || !shard) return;
+  log_once_.warn("cluster: another node writes what runs on agent " + shard->agent.str() +
+                 ": do two nodes ask one agent? It is taken back, every 30 s at most");
+  cluster_.own_lost(*shard, Clock::now());
+  on_delta_(cluster_.replicate({}, Clock::now()));
 }
 
 bool Mesh::admit(const Observation& observation) {
@@ -306,6 +318,10 @@ void Mesh::flush() {
   if (auto writes = cluster_.take_writes(); !writes.empty()) {
     node_->publish(to_gossip(std::move(writes)));
   }
+  cluster::OwnShards own = cluster_.take_own();
+  for (const cluster::ShardId& shard : own.take) node_->own(cluster::to_octets(shard));
+  if (!own.writes.empty()) node_->publish(to_gossip(std::move(own.writes)));
+  for (const cluster::ShardId& shard : own.leave) node_->disown(cluster::to_octets(shard));
   if (auto claims = cluster_.take_claims(); !claims.empty()) {
     spdlog::info("cluster: {} VIP addresses given here differ from what all have now: told",
                  claims.size());

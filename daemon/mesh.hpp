@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -28,6 +29,9 @@ class Registry;
 }  // namespace prometheus
 
 namespace muster::daemon {
+
+/// Of Member::metadata: "agent" or "master", who says what runs on that node.
+inline constexpr std::string_view kSourceKey = "source";
 
 /// Ties gossip to the cluster's state: members to hosts that are down, replicated records to the
 /// view, and the election to who observes and publishes. Control thread only.
@@ -99,6 +103,7 @@ class Mesh {
   void on_members(const std::vector<Member>&);
   void on_records(std::vector<gossip::RecordWrite>);
   void on_superseded();
+  void on_shard_lost(const std::string& octets);
   void drain();
   static std::vector<gossip::RecordWrite> to_gossip(std::vector<cluster::RecordWrite>);
   void tell_news(const std::vector<Member>&);

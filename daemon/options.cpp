@@ -8,9 +8,12 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/identity.hpp"
+
 namespace muster::daemon {
 namespace {
 
+constexpr std::uint16_t kAgentPort = 5051;
 constexpr std::size_t kMaxSecret = std::size_t{64} * 1024;
 
 // The first line of a file that holds a password or token. Read at start, as configuration is.
@@ -109,9 +112,40 @@ mesos::ObserverOptions observer_options(const Config::Mesos& config) {
   return options;
 }
 
+mesos::AgentPollerOptions agent_options(const Config& config) {
+  const Config::Mesos& from = config.mesos;
+  std::optional<Endpoint> at = config.node.agent;
+  if (!at) {
+    const std::optional<IpAddress> own = config.node.v4   ? config.node.v4
+                                         : config.node.v6 ? config.node.v6
+                                                          : own_address();
+    if (own) at = Endpoint{*own, *Port::from(kAgentPort)};
+  }
+  if (from.agent.empty() && !at) {
+    throw ConfigError{
+        "mesos.agent: expected a URL like \"http://10.0.0.1:5051\": this node has no "
+        "address by which to find its agent"};
+  }
+  const auto url =
+      mesos::MasterUrl::parse(from.agent.empty() ? "http://" + to_string(*at) : from.agent);
+  if (!url) throw ConfigError{"mesos.agent: " + url.error()};
+  mesos::AgentPollerOptions options{.agent = *url};
+  if (at) options.at = at->address;
+  options.basic_user = from.agent_username;
+  options.basic_secret = read_secret(from.agent_password_file, "mesos.agent_password_file");
+  options.bearer_token = read_secret(from.agent_token_file, "mesos.agent_token_file");
+  options.ca_file = from.agent_ca_file.string();
+  options.cert_file = from.agent_cert_file.string();
+  options.key_file = from.agent_key_file.string();
+  if (!from.agent_key_file.empty()) require_private(from.agent_key_file, "mesos.agent_key_file");
+  options.seed = std::random_device{}();
+  return options;
+}
+
 cluster::ClusterOptions cluster_options(const Config& config) {
   cluster::ClusterOptions options;
   options.replicated = config.gossip.enabled;
+  options.speaks = config.mesos.from_agent;
   return options;
 }
 

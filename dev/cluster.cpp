@@ -87,6 +87,7 @@ int Cluster::run() {
                                                         .reaper = reaper_,
                                                         .muster = options_.muster,
                                                         .extra_config = options_.extra_config,
+                                                        .source = options_.source,
                                                         .path = options_.path,
                                                         .report = report});
   launcher_ = std::make_unique<Launcher>(Launcher::Context{.executor = io_.get_executor(),

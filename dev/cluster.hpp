@@ -15,9 +15,10 @@ namespace muster::dev {
 struct ClusterOptions {
   std::string name = "default";
   unsigned nodes = 1;
-  std::string muster;        // absolute path of the daemon's binary
-  std::string extra_config;  // TOML, appended to every node's configuration
-  std::string path;          // PATH of tasks and of `exec`
+  std::string muster;             // absolute path of the daemon's binary
+  std::string source = "master";  // who tells the daemons what runs: "master" or "agent"
+  std::string extra_config;       // TOML, appended to every node's configuration
+  std::string path;               // PATH of tasks and of `exec`
   std::vector<App> apps;
   bool color = false;  // the terminal can rewrite its last line
 };

@@ -12,7 +12,8 @@
 
 namespace muster::dev {
 
-std::string daemon_config(unsigned node, std::size_t nodes, const std::string& extra) {
+std::string daemon_config(unsigned node, std::size_t nodes, const std::string& source,
+                          const std::string& extra) {
   const std::string address = node_address(node);
   // Any two know the rest; one by itself has nobody to wait for.
   const std::string join =
@@ -20,8 +21,8 @@ std::string daemon_config(unsigned node, std::size_t nodes, const std::string& e
   return "[node]\naddress = \"" + address +
          "\"\n"
          "[mesos]\nmasters = [\"http://" +
-         master_address() + ":" + std::to_string(kMasterPort) +
-         "\"]\n"
+         master_address() + ":" + std::to_string(kMasterPort) + "\"]\nsource = \"" + source +
+         "\"\n"
          "[dns]\nlisten = [\"127.0.0.1:53\", \"" +
          address + ":53\"]\nupstreams = []\nhttp_listen = \"" + address +
          ":8123\"\n"
@@ -38,8 +39,8 @@ void Daemons::start_all() {
     key << std::hex << std::setw(8) << std::setfill('0') << entropy();
   }
   for (const Node& node : context_.nodes) {
-    std::ofstream{node.root + "/muster-dev/muster.toml"}
-        << daemon_config(node.number, context_.nodes.size(), context_.extra_config);
+    std::ofstream{node.root + "/muster-dev/muster.toml"} << daemon_config(
+        node.number, context_.nodes.size(), context_.source, context_.extra_config);
     const std::string key_file = node.root + "/muster-dev/gossip.key";
     std::ofstream{key_file} << key.str() << '\n';
     using std::filesystem::perms;

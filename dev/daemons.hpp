@@ -18,6 +18,7 @@ class Daemons {
     Reaper& reaper;
     std::string muster;
     std::string extra_config;
+    std::string source;  // `mesos.source`
     std::string path;
     std::function<void(std::string)> report;
   };
@@ -44,6 +45,7 @@ class Daemons {
 };
 
 /// The configuration a node's daemon is started with.
-std::string daemon_config(unsigned node, std::size_t nodes, const std::string& extra);
+std::string daemon_config(unsigned node, std::size_t nodes, const std::string& source,
+                          const std::string& extra);
 
 }  // namespace muster::dev

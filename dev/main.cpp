@@ -97,6 +97,7 @@ struct RunOptions {
   unsigned nodes = 1;
   std::string muster;
   std::string extra_config;
+  std::string source = "master";
   std::string ready_file;
 };
 
@@ -104,6 +105,7 @@ struct RunOptions {
   ClusterOptions cluster;
   cluster.name = name;
   cluster.nodes = options.nodes;
+  cluster.source = options.source;
   cluster.apps = load_apps(options.files);
   cluster.muster = find_muster(options.muster);
   if (!options.extra_config.empty()) cluster.extra_config = read_file(options.extra_config);
@@ -182,6 +184,9 @@ class CommandLine {
     app_.add_option("--muster", run_.muster, "The muster to start on each node");
     app_.add_option("--extra-config", run_.extra_config,
                     "A TOML file to append to every node's configuration");
+    app_.add_option("--source", run_.source, "Who tells each muster what runs on its node")
+        ->check(CLI::IsMember({"master", "agent"}))
+        ->capture_default_str();
     app_.add_option("--ready-file", run_.ready_file,
                     "Written once every app runs and every node is ready");
     action_ = [this]() -> int {

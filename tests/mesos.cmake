@@ -26,6 +26,12 @@ add_test(NAME "masters that fail over and answers that are spoilt cost no backen
 set_tests_properties("masters that fail over and answers that are spoilt cost no backend" PROPERTIES
   LABELS e2e TIMEOUT 400 SKIP_REGULAR_EXPRESSION "SKIPPED: ")
 
+add_test(NAME "what agents say reaches all, with a master or without"
+  COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/e2e/agent_test.py
+    $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster>)
+set_tests_properties("what agents say reaches all, with a master or without" PROPERTIES
+  LABELS e2e TIMEOUT 600 SKIP_REGULAR_EXPRESSION "SKIPPED: ")
+
 muster_fuzzer(zk_fuzz muster::mesos::core)
 muster_fuzzer(recordio_fuzz muster::mesos::core)
 muster_fuzzer(event_fuzz muster::mesos::core)

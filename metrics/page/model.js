@@ -69,8 +69,9 @@ function troubles({status, vips, nodes}) {
   const found = [];
   const mesos = mesosTrouble(status.observation ?? {});
   if (mesos) found.push(mesos);
+  if (status.agent?.last_error) found.push(`This node's Mesos agent does not answer; what it said last is served: ${status.agent.last_error}`);
   const held = status.cluster?.held_tasks ?? 0;
-  if (held > 0) found.push(`${plural(held, 'task')} held: the master no longer lists them, but too many went at once to believe it yet.`);
+  if (held > 0) found.push(`${plural(held, 'task')} held: Mesos no longer lists them, but too many went at once to believe it yet.`);
   const dead = vips.filter((vip) => vipState(vip).state === 'bad');
   if (dead.length > 0) {
     const names = dead.slice(0, 3).map((vip) => vip.vip).join(', ');
@@ -103,6 +104,7 @@ export function health({status, vips = [], nodes = null, answering, seen}) {
   const publisher = (nodes ?? []).find((node) => node.publisher && !node.self);
   if (publisher) parts.push(`State from node ${nodeState(publisher).address}, which follows Mesos for all`);
   else parts.push(from.master ? `State from Mesos master ${from.master}` : 'State is complete');
+  if (status.agent?.source === 'agent') parts.push(`what runs here from this node's own Mesos agent ${status.agent.agent}`);
   if (status.lb?.driver && status.lb.driver !== 'off') parts.push(`kernel programmed by ${status.lb.driver}`);
   if (status.dns?.listen && status.dns.listen !== 'off') parts.push(`DNS on ${[].concat(status.dns.listen).join(', ')}`);
   return {level: 'good', mark: '✓', title: 'All is served', details: [`${parts.join('; ')}.`]};
