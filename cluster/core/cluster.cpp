@@ -287,6 +287,7 @@ ClusterDelta Cluster::on_timer(TimePoint now, WallTime wall) {
     join(delta, write_own(own_->on_timer(now, wall)));
     take_back(now);
   }
+  if (!unconfirmed_tasks_.empty()) join(delta, apply(drop_heard_tasks(now)));
   std::vector<RecordWrite> writes;
   if (leading()) {
     if (!adoption_) writes = publisher_->on_timer(now, wall);
@@ -322,6 +323,7 @@ std::optional<TimePoint> Cluster::next_deadline() const {
   consider(drop_at_);
   if (own_) consider(own_->next_deadline());
   consider(take_back_at_);
+  for (const auto& [agent, waiting] : unconfirmed_tasks_) consider(waiting.drop_at);
   if (leading()) consider(next_burial_);
   if (wants_snapshot_) consider(asked_anew_ ? *asked_anew_ + kAskAnew : last_now_);
   if (may_drop_tasks() && !drop_at_) consider(last_now_);
@@ -390,7 +392,7 @@ Result<ClusterDelta, DecodeError> Cluster::restore(std::span<const std::byte> by
     }
   }
   for (auto& [agent, names] : of_agents) {
-    unconfirmed_tasks_.insert_or_assign(agent, Unconfirmed{std::move(names)});
+    unconfirmed_tasks_[agent] = {Unconfirmed{std::move(names)}, std::nullopt};
   }
   last_now_ = now;
   if (leading()) {

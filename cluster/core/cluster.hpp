@@ -200,6 +200,7 @@ class Cluster {
   ClusterDelta hear_agents(std::span<const RecordWrite> writes);
   void note_speakers(std::span<const RecordWrite> writes);
   std::vector<RecordWrite> drop_unconfirmed_tasks();
+  std::vector<RecordWrite> drop_heard_tasks(TimePoint now);
   bool may_drop_tasks() const;
   ClusterDelta loop_back(std::vector<RecordWrite> writes);
   ClusterDelta finish(ClusterDelta);
@@ -223,7 +224,13 @@ class Cluster {
   ClusterView view_;
   Liveness liveness_;
   Unconfirmed unconfirmed_;
-  std::map<AgentId, Unconfirmed> unconfirmed_tasks_;  // of shards of kind agent_tasks
+  /// The same of one shard of kind agent_tasks. Who speaks for it may be heard before all of its
+  /// tasks are: gossip gives a young shard by its changes, in the order they were made.
+  struct UnconfirmedTasks {
+    Unconfirmed names;
+    std::optional<TimePoint> drop_at;
+  };
+  std::map<AgentId, UnconfirmedTasks> unconfirmed_tasks_;
   NodeId self_;
   std::unique_ptr<OwnAgent> own_;  // null: nothing was heard of the agent beside this node
   OwnShards own_out_;

@@ -167,27 +167,41 @@ ClusterDelta Cluster::resign_if_spoke() {
 ClusterDelta Cluster::hear_agents(std::span<const RecordWrite> writes) {
   if (writes.empty()) return {};
   bool spoken = false;
-  std::vector<RecordWrite> unsaid;
   for (const RecordWrite& write : writes) {
     spoken = spoken || write.key.kind == RecordKind::speaker;
     const auto waiting = unconfirmed_tasks_.find(write.shard.agent);
     if (waiting == unconfirmed_tasks_.end()) continue;
-    waiting->second.confirm(write.shard, write.key);
-    if (write.key.kind != RecordKind::speaker || !write.value) continue;
-    // It comes after the tasks: what it did not name is over.
-    for (RecordWrite& gone : waiting->second.drop()) unsaid.push_back(std::move(gone));
-    unconfirmed_tasks_.erase(waiting);
+    auto& [names, drop_at] = waiting->second;
+    names.confirm(write.shard, write.key);
+    if (names.empty()) {
+      unconfirmed_tasks_.erase(waiting);
+    } else if (write.key.kind == RecordKind::speaker && write.value && !drop_at) {
+      drop_at = last_now_ + kDropUnconfirmed;
+    }
   }
   ClusterDelta delta = apply(writes);
-  if (!unsaid.empty()) join(delta, apply(unsaid));
   if (spoken) join(delta, resign_if_spoke());
   return delta;
 }
 
 std::vector<RecordWrite> Cluster::drop_unconfirmed_tasks() {
   std::vector<RecordWrite> writes;
-  for (auto& [agent, names] : std::exchange(unconfirmed_tasks_, {})) {
-    for (RecordWrite& gone : names.drop()) writes.push_back(std::move(gone));
+  for (auto& [agent, waiting] : std::exchange(unconfirmed_tasks_, {})) {
+    for (RecordWrite& gone : waiting.names.drop()) writes.push_back(std::move(gone));
+  }
+  return writes;
+}
+
+/// What those who were heard have not named.
+std::vector<RecordWrite> Cluster::drop_heard_tasks(TimePoint now) {
+  std::vector<RecordWrite> writes;
+  for (auto waiting = unconfirmed_tasks_.begin(); waiting != unconfirmed_tasks_.end();) {
+    if (!waiting->second.drop_at || now < *waiting->second.drop_at) {
+      ++waiting;
+      continue;
+    }
+    for (RecordWrite& gone : waiting->second.names.drop()) writes.push_back(std::move(gone));
+    waiting = unconfirmed_tasks_.erase(waiting);
   }
   return writes;
 }

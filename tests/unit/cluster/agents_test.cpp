@@ -219,4 +219,37 @@ TEST_CASE("a state on disk brings back what the agent was told to run") {
   CHECK(other.cluster.view().told_by(AgentId{"a1"}).empty());
 }
 
+TEST_CASE("what is on disk of an agent stays while its shard arrives, in whatever order") {
+  Alone node;
+  node.master(make_snapshot(0));
+  node.agent(says(3));
+  const auto bytes = node.cluster.save();
+  ClusterOptions replicated;
+  replicated.replicated = true;
+  const ShardId shard{ShardKind::agent_tasks, AgentId{"a1"}};
+  const RecordWrite speaker{shard, speaker_key(), *encode(SpeakerRecord{"n", false})};
+  std::vector<RecordWrite> tasks;
+  for (int i = 0; i < 2; ++i) {
+    tasks.push_back(task_write(ShardKind::agent_tasks, make_task("t" + std::to_string(i))));
+  }
+  for (const bool one_batch : {true, false}) {
+    CAPTURE(one_batch);
+    Cluster follower{replicated};
+    REQUIRE(follower.restore(bytes, kStart, kWall).has_value());
+    std::vector<RecordWrite> writes{speaker};
+    if (one_batch) {
+      writes.insert(writes.end(), tasks.begin(), tasks.end());
+      follower.replicate(writes, kStart);
+    } else {
+      follower.replicate(writes, kStart);
+      CHECK(follower.view().tasks().size() == 3);
+      follower.replicate(tasks, kStart + 100ms);
+    }
+    CHECK(follower.view().tasks().size() == 3);
+    REQUIRE(follower.next_deadline());
+    follower.on_timer(kStart + Cluster::kDropUnconfirmed, kWall);
+    CHECK(follower.view().tasks().size() == 2);  // and what its node does not know goes
+  }
+}
+
 TEST_SUITE_END();
