@@ -51,7 +51,7 @@ def configuration():
         done = run(MUSTER, "check-config", str(path))
         check("muster.toml: is good as it is shipped", done.returncode == 0, done.stderr)
         # All that is commented out, but for what names files that are not there or excludes another key.
-        lines = [re.sub(r"^#(?=\[?[a-z_\"]+(\]| = |\.))", "", line) for line in sample.splitlines() if not re.match(r"#(\w+_file|username) =", line)]
+        lines = [re.sub(r"^#(?=\[?[a-z_\"]+(\]| = |\.))", "", line) for line in sample.splitlines() if not re.match(r"#(\w+_file|(agent_)?username) =", line)]
         text = "\n".join(lines).replace("insecure = false", "insecure = true")
         state = pathlib.Path(folder, "state")
         state.mkdir()
