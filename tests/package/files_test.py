@@ -53,6 +53,7 @@ def configuration():
         # All that is commented out, but for what names files that are not there or excludes another key.
         lines = [re.sub(r"^#(?=\[?[a-z_\"]+(\]| = |\.))", "", line) for line in sample.splitlines() if not re.match(r"#(\w+_file|(agent_)?username) =", line)]
         text = "\n".join(lines).replace("insecure = false", "insecure = true")
+        text = text.replace('source = "master"', 'source = "agent"')  # which `agent` goes with
         state = pathlib.Path(folder, "state")
         state.mkdir()
         path.write_text(re.sub(r'^directory = .*', f'directory = "{state}"', text, flags=re.M))
