@@ -228,11 +228,13 @@ TEST_CASE("rules of ours leave a firewall that drops no more, and all of them on
     net.node.shell("iptables-nft -P FORWARD DROP");
     CHECK(eventually_reaches(net.client, "11.0.0.1:80"));
   }
-  Node node{net.node, accepting(false)};
-  node.add(task("1", {literal("11.0.0.1", 80)}, {"10.2.0.1:8080"}));
-  CHECK(eventually([&] { return !has("muster: VIP"); }));
-  CHECK(eventually([&] { return names(node.status().dropping, "inet mine forwarded"); }));
-  CHECK_FALSE(reaches(net.client, "11.0.0.1:80"));
+  {
+    Node node{net.node, accepting(false)};
+    node.add(task("1", {literal("11.0.0.1", 80)}, {"10.2.0.1:8080"}));
+    CHECK(eventually([&] { return !has("muster: VIP"); }));
+    CHECK(eventually([&] { return names(node.status().dropping, "inet mine forwarded"); }));
+    CHECK_FALSE(reaches(net.client, "11.0.0.1:80"));
+  }  // or it would mend what is cleaned up
   net.node.run([] { REQUIRE(cleanup().has_value()); });
   CHECK(ruleset(net.node) == before);
 }
