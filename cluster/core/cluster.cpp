@@ -40,7 +40,10 @@ void Cluster::lead() {
   MUSTER_ASSERT(!leading());
   publisher_ = std::make_unique<Publisher>(publisher_options(options_));
   adoption_ = Adoption{};
-  unconfirmed_ = Unconfirmed{};
+  // A complete state was heard without them: they are over, unless the snapshot names them. Else
+  // nobody has said more than this node knows, and what it knows is what is published.
+  const bool heard_all = drop_at_ && last_now_ >= *drop_at_ - kDropUnconfirmed + kSettle;
+  if (!heard_all) unconfirmed_ = Unconfirmed{};
   settled_at_.reset();
   drop_at_.reset();
   claiming_ = false;
@@ -110,10 +113,11 @@ ClusterDelta Cluster::replicate(std::span<const RecordWrite> writes, TimePoint n
     if (write.shard.kind == ShardKind::claims) continue;
     RecordWrite own = view_.read(write.shard, write.key);
     if (own.value == write.value) continue;
-    const bool known_kind = write.key.kind <= RecordKind::speaker;
-    if (!observed_ && write.value && known_kind) {
+    if (write.key.kind > RecordKind::speaker) continue;
+    if (!observed_ && believes(write)) {
+      unconfirmed_.confirm(write.shard, write.key);
       news.push_back(write);  // written just before we took over
-    } else if (known_kind) {
+    } else {
       writes_.push_back(std::move(own));
     }
   }
@@ -121,6 +125,13 @@ ClusterDelta Cluster::replicate(std::span<const RecordWrite> writes, TimePoint n
   join(delta, apply(news));
   if (!heard_claims_.empty() || !of_agents.empty()) join(delta, loop_back({}));
   return finish(std::move(delta));
+}
+
+/// Leading, and not yet through with a snapshot: what the former publisher wrote last.
+bool Cluster::believes(const RecordWrite& write) {
+  if (write.value) return true;
+  const auto key = parse_task_key(write.key);
+  return key && publisher_->adopt_end(*key, write.shard.agent);
 }
 
 // ---- VIP addresses given in vain -------------------------------------------------------------
@@ -225,6 +236,7 @@ std::vector<RecordWrite> Cluster::adopt_slice(std::size_t records, TimePoint now
   std::vector<RecordWrite> known;
   last_now_ = now;
   const auto take = [&](const ShardId& shard, const RecordKey& key) {
+    if (key.kind == RecordKind::task && unconfirmed_.contains(shard, key)) return;
     RecordWrite write = view_.read(shard, key);
     if (write.value) known.push_back(std::move(write));
   };
@@ -344,12 +356,22 @@ ClusterDelta Cluster::loop_back(std::vector<RecordWrite> writes) {
     if (observed_ && !publisher_->recovering()) complete_ = true;
     if (observed_ && waiting_.empty() && !heard_claims_.empty()) append(writes, settle_claims());
   }
+  if (leading() && !unconfirmed_.empty()) append(writes, drop_unnamed(writes));
   ClusterDelta delta = apply(writes);
   if (leading() && options_.replicated) {
     mark_complete(writes);
     append(writes_, std::move(writes));
   }
   return finish(std::move(delta));
+}
+
+/// Of what was not adopted (lead()): what the first snapshot has not named either.
+std::vector<RecordWrite> Cluster::drop_unnamed(std::span<const RecordWrite> named) {
+  for (const RecordWrite& write : named) unconfirmed_.confirm(write.shard, write.key);
+  if (!observed_) return {};
+  auto gone = unconfirmed_.drop();
+  std::erase_if(gone, [](const RecordWrite& write) { return write.key.kind != RecordKind::task; });
+  return gone;
 }
 
 void Cluster::mark_complete(std::vector<RecordWrite>& writes) {

@@ -207,6 +207,8 @@ class Cluster {
   void make_claims(std::span<const RecordWrite> writes);
   void hear_claims(std::span<const RecordWrite> writes);
   std::vector<RecordWrite> settle_claims();
+  bool believes(const RecordWrite&);
+  std::vector<RecordWrite> drop_unnamed(std::span<const RecordWrite> named);
   void mark_complete(std::vector<RecordWrite>& writes);
   void watch_completeness(TimePoint now);
   std::vector<Unconfirmed::Name> all_names() const;

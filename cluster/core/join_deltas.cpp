@@ -9,9 +9,10 @@ namespace {
 
 template <class T, class KeyOf>
 void join_changes(std::vector<Change<T>>& first, std::vector<Change<T>> then, KeyOf key_of_one) {
+  if (then.empty()) return;
   const auto key = [&](const Change<T>& c) { return key_of_one(c.after ? *c.after : *c.before); };
   std::map<decltype(key(first.front())), std::size_t> places;
-  for (std::size_t i = 0; !then.empty() && i < first.size(); ++i) places.emplace(key(first[i]), i);
+  for (std::size_t i = 0; i < first.size(); ++i) places.emplace(key(first[i]), i);
   for (Change<T>& change : then) {
     const auto known = places.find(key(change));
     if (known == places.end()) {
@@ -20,6 +21,8 @@ void join_changes(std::vector<Change<T>>& first, std::vector<Change<T>> then, Ke
       first[known->second].after = std::move(change.after);
     }
   }
+  // What came and went, or went and came back, has not changed.
+  std::erase_if(first, [](const Change<T>& c) { return c.before == c.after; });
 }
 
 }  // namespace

@@ -15,13 +15,7 @@ constexpr std::size_t kMaxPublisherProblems = 256;
 /// How many holds end in one call: the rest follow in the next, which is due at once. Some
 /// microseconds each, so that ending 100,000 does not stop the control thread.
 constexpr std::size_t kMaxReleases = 1000;
-/// How much of the table one call of hand_over() walks through: some milliseconds.
-constexpr std::size_t kMaxVisits = 20'000;
 constexpr std::int64_t kLongestWaitSeconds = 86'400;
-
-std::int64_t unix_seconds(Publisher::WallTime wall) {
-  return std::chrono::duration_cast<std::chrono::seconds>(wall.time_since_epoch()).count();
-}
 
 ShardId shard_of(const Framework&) {
   return {ShardKind::frameworks, {}};
@@ -102,8 +96,7 @@ void Publisher::run_phase(std::size_t& budget, TimePoint now, WallTime wall, Wri
       return go_on(removing_.empty(), Phase::settle);
     case Phase::settle:
       if (cursor_++ == 0) release_holds(now, out);
-      last_now_ = now;
-      last_wall_seconds_ = unix_seconds(wall);
+      note_time(now, wall);
       write_vips(vips_.settle(last_wall_seconds_, budget), out);
       budget = 0;  // more than one round is wanted only by a large state
       if (vips_.pending()) return;
@@ -256,8 +249,7 @@ Publisher::Entry* Publisher::move_or_add(const TaskKey& key, const Task& task, W
     return &known->second;
   }
   if (tasks_.size() >= options_.max_tasks) {
-    refuse("task_limit", name_of(key),
-           "there are " + std::to_string(options_.max_tasks) + " tasks already");
+    refuse_one_more(key);
     return nullptr;
   }
   Entry entry;
@@ -345,87 +337,8 @@ void Publisher::drop_if_done(Map& map, typename Map::iterator owner, Writes& out
   if (state.told == 0) map.erase(owner);
 }
 
-// ---- agents that speak for themselves --------------------------------------------------------
-
-void Publisher::told(const TaskKey& key, const Task* task) {
-  const auto known = told_.find(key);
-  if (task == nullptr) {
-    if (known != told_.end()) drop_told(known, pending_);
-    return;
-  }
-  std::vector<VipUse> uses = vip_uses(*task);
-  if (known != told_.end()) {
-    if (known->second.agent->first == task->agent_id && known->second.uses == uses) return;
-  } else if (told_.size() >= options_.max_tasks) {
-    return refuse("task_limit", name_of(key),
-                  "there are " + std::to_string(options_.max_tasks) + " tasks already");
-  }
-  // The new one first: what both use is used throughout.
-  Told told;
-  told.agent = agents_.try_emplace(task->agent_id).first;
-  told.framework = frameworks_.try_emplace(key.framework).first;
-  told.weight = static_cast<std::uint32_t>(std::max<std::size_t>(uses.size(), 1));
-  told.uses = std::move(uses);
-  for (const VipUse& use : told.uses) vips_.use(use);
-  ++told.agent->second.told;
-  told.agent->second.told_weight += told.weight;
-  told_weight_ += told.weight;
-  ++told.framework->second.tasks;
-  if (known != told_.end()) drop_told(known, pending_);
-  told_.emplace(key, std::move(told));
-}
-
-void Publisher::drop_told(std::map<TaskKey, Told>::iterator known, Writes& out) {
-  const Told told = std::move(known->second);
-  told_.erase(known);
-  for (const VipUse& use : told.uses) vips_.release(use);
-  --told.agent->second.told;
-  told.agent->second.told_weight -= told.weight;
-  told_weight_ -= told.weight;
-  --told.framework->second.tasks;
-  drop_if_done(agents_, told.agent, out);
-  drop_if_done(frameworks_, told.framework, out);
-}
-
-void Publisher::set_speaker(const AgentId& id, bool speaks, TimePoint now) {
-  if (speaks) {
-    speakers_.try_emplace(id, Speaker{now + kHandOver});
-  } else {
-    speakers_.erase(id);
-  }
-}
-
-/// Withdraws what was written of tasks whose agents have spoken for themselves long enough: one
-/// walk for all that are due, in parts.
-void Publisher::hand_over(TimePoint now, Writes& out) {
-  using Stage = Speaker::Stage;
-  if (!hand_over_from_) {
-    bool any = false;
-    for (auto& [id, speaker] : speakers_) {
-      if (speaker.stage != Stage::waits || speaker.due > now) continue;
-      speaker.stage = Stage::walks;
-      any = true;
-    }
-    if (!any) return;
-    hand_over_from_.emplace();
-  }
-  std::vector<TaskKey> over;
-  std::size_t visits = kMaxVisits;
-  auto task = tasks_.lower_bound(*hand_over_from_);
-  for (; task != tasks_.end() && visits > 0 && over.size() < kMaxReleases; ++task, --visits) {
-    const auto speaker = speakers_.find(task->second.agent->first);
-    if (speaker != speakers_.end() && speaker->second.stage == Stage::walks) {
-      over.push_back(task->first);
-    }
-  }
-  hand_over_from_.reset();
-  if (task != tasks_.end()) hand_over_from_ = task->first;
-  for (const TaskKey& key : over) remove_task(key, out);
-  if (hand_over_from_) return;
-  for (auto& [id, speaker] : speakers_) {
-    if (speaker.stage == Stage::walks) speaker.stage = Stage::done;
-  }
-}
+template void Publisher::drop_if_done(Agents&, Agents::iterator, Writes&);
+template void Publisher::drop_if_done(Frameworks&, Frameworks::iterator, Writes&);
 
 void Publisher::put_masters(const std::vector<Master>& masters, Writes& out) {
   std::map<Endpoint, const Master*> named;
@@ -458,8 +371,7 @@ std::vector<RecordWrite> Publisher::on_timer(TimePoint now, WallTime wall) {
   Writes out = std::exchange(pending_, {});
   hand_over(now, out);
   release_holds(now, out);
-  last_now_ = now;
-  last_wall_seconds_ = unix_seconds(wall);
+  note_time(now, wall);
   write_vips(vips_.expire(last_wall_seconds_), out);
   write_vips(vips_.settle(last_wall_seconds_), out);
   return out;
@@ -518,82 +430,20 @@ void Publisher::write_vips(const std::vector<VipAllocator::Changed>& changed, Wr
   }
 }
 
-std::vector<RecordWrite> Publisher::adopt(std::span<const RecordWrite> writes, TimePoint now,
-                                          WallTime wall) {
-  MUSTER_ASSERT(!busy());
-  adopt_some(writes);
-  return settle(now, wall);
-}
-
-void Publisher::adopt_some(std::span<const RecordWrite> writes) {
-  for (const RecordWrite& write : writes) {
-    if (write.value) adopt_one(write);
-  }
-}
-
-std::vector<RecordWrite> Publisher::settle(TimePoint now, WallTime wall) {
-  Writes out;
-  last_now_ = now;
-  last_wall_seconds_ = unix_seconds(wall);
-  write_vips(vips_.settle(last_wall_seconds_), out);
-  return out;
-}
-
-std::vector<RecordWrite> Publisher::claim(std::span<const RecordWrite> claims) {
-  for (const RecordWrite& write : claims) {
-    if (!write.value) continue;
-    if (const auto record = decode_vip(write.key, *write.value)) {
-      vips_.claim(*record, last_wall_seconds_);
-    }
-  }
-  Writes out;
-  write_vips(vips_.settle(last_wall_seconds_), out);
-  return out;
-}
-
-void Publisher::adopt_one(const RecordWrite& write) {
-  const std::vector<std::byte>& value = *write.value;
-  const std::uint64_t hash = content_hash(value);
-  switch (write.key.kind) {
-    case RecordKind::agent:
-      if (decode_agent(write.key, value)) {
-        Owner& owner = agents_[AgentId{write.key.id}];
-        owner.published = true;
-        owner.hash = hash;
-      }
-      return;
-    case RecordKind::framework:
-      if (decode_framework(write.key, value)) {
-        Owner& owner = frameworks_[FrameworkId{write.key.id}];
-        owner.published = true;
-        owner.hash = hash;
-      }
-      return;
-    case RecordKind::master:
-      if (const auto master = decode_master(write.key, value)) masters_[master->endpoint] = hash;
-      return;
-    case RecordKind::vip:
-      if (const auto record = decode_vip(write.key, value)) vips_.adopt(*record);
-      return;
-    case RecordKind::complete:
-    case RecordKind::speaker:
-      return;
-    case RecordKind::task:
-      break;
-  }
-  const auto task = decode_task(write.shard, write.key, value);
-  if (!task || task->from_agent != options_.own_agent) return;
-  Writes moved;  // a task under two agents: the last one counts, as in ClusterView
-  Entry* const found = move_or_add(key_of(*task), *task, moved);
-  if (found == nullptr) return;
-  Entry& entry = *found;
-  note_uses(entry, *task);
-  entry.hash = hash;
-}
-
 void Publisher::refuse(std::string kind, std::string where, std::string what) {
   if (problems_.size() >= kMaxPublisherProblems) return;
   problems_.push_back({std::move(kind), std::move(where), std::move(what)});
+}
+
+void Publisher::refuse_one_more(const TaskKey& key) {
+  refuse("task_limit", name_of(key),
+         "there are " + std::to_string(options_.max_tasks) + " tasks already");
+}
+
+void Publisher::note_time(TimePoint now, WallTime wall) {
+  last_now_ = now;
+  last_wall_seconds_ =
+      std::chrono::duration_cast<std::chrono::seconds>(wall.time_since_epoch()).count();
 }
 
 std::vector<Problem> Publisher::take_problems() {

@@ -50,6 +50,8 @@ class Publisher {
   /// The same piece by piece; what has to be corrected is in what settle() returns.
   void adopt_some(std::span<const RecordWrite>);
   std::vector<RecordWrite> settle(TimePoint now, WallTime wall);
+  /// Of what an earlier publisher wrote: this task is over. False: a snapshot has named it since.
+  bool adopt_end(const TaskKey&, const AgentId&);
 
   /// Allocations of VIP addresses that another made in vain. Returns what has to be corrected.
   std::vector<RecordWrite> claim(std::span<const RecordWrite>);
@@ -158,6 +160,8 @@ class Publisher {
   template <class Map>
   void drop_if_done(Map&, typename Map::iterator, Writes& out);
   void refuse(std::string kind, std::string where, std::string what);
+  void refuse_one_more(const TaskKey&);
+  void note_time(TimePoint now, WallTime wall);
 
   PublisherOptions options_;
   Agents agents_;

@@ -28,13 +28,15 @@ class Unconfirmed {
   std::size_t agents() const noexcept { return agents_; }
   void confirm(const ShardId& shard, const RecordKey& key) {
     if (empty()) return;
-    const auto found = std::lower_bound(names_.begin(), names_.end(), Name{shard, key});
-    if (found == names_.end() || found->first != shard || found->second != key) return;
-    const auto at = static_cast<std::size_t>(found - names_.begin());
-    if (confirmed_[at]) return;
+    const std::size_t at = find(shard, key);
+    if (at == names_.size() || confirmed_[at]) return;
     confirmed_[at] = true;
     --left_;
     if (key.kind == RecordKind::agent) --agents_;
+  }
+  bool contains(const ShardId& shard, const RecordKey& key) const {
+    const std::size_t at = empty() ? names_.size() : find(shard, key);
+    return at < names_.size() && !confirmed_[at];
   }
   /// As writes that take them away.
   std::vector<RecordWrite> drop() {
@@ -47,6 +49,13 @@ class Unconfirmed {
   }
 
  private:
+  /// Its place; names_.size() if it is not there.
+  std::size_t find(const ShardId& shard, const RecordKey& key) const {
+    const auto found = std::lower_bound(names_.begin(), names_.end(), Name{shard, key});
+    const bool there = found != names_.end() && found->first == shard && found->second == key;
+    return there ? static_cast<std::size_t>(found - names_.begin()) : names_.size();
+  }
+
   std::vector<Name> names_;
   std::vector<bool> confirmed_;
   std::size_t left_;

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include "cluster/core/cluster.hpp"
+#include "cluster/core/join_deltas.hpp"
 #include "samples.hpp"
 
 using namespace muster;
@@ -261,6 +262,78 @@ TEST_CASE(
   // Its own words, coming back, are no news.
   publisher.replicate(early, kStart);
   CHECK(publisher.take_writes().empty());
+}
+
+TEST_CASE("who takes over just after its start does not bring back what ended meanwhile") {
+  Cluster before;
+  before.observe(make_snapshot(20), kStart, kWall);
+  Node former;
+  former.lead_with(make_snapshot(18));
+  Node restarted;
+  REQUIRE(restarted.restore(before.save(), kStart, kWall).has_value());
+  const auto told = former.take_writes();
+  restarted.replicate(told, kStart);
+  restarted.timer(kStart + Cluster::kSettle);
+  REQUIRE(restarted.view().tasks().size() == 20);
+
+  // A master that recovers lacks much: nothing is taken from its silence.
+  Observation few = make_snapshot(5);
+  few.recovering = true;
+  restarted.lead_with(few, kStart + Cluster::kSettle);
+  CHECK(restarted.view().tasks().size() == 18);
+  for (const RecordWrite& write : restarted.take_writes()) {
+    const bool ended = write.key == record_key(key("t18")) || write.key == record_key(key("t19"));
+    CHECK_FALSE((ended && write.value));
+  }
+
+  // Unless the master names it.
+  Node other;
+  REQUIRE(other.restore(before.save(), kStart, kWall).has_value());
+  other.replicate(told, kStart);
+  other.timer(kStart + Cluster::kSettle);
+  other.lead_with(make_snapshot(19), kStart + Cluster::kSettle);
+  CHECK(other.view().tasks().size() == 19);
+}
+
+TEST_CASE("an end that the former publisher told last is believed until a snapshot has spoken") {
+  Node former;
+  former.lead_with(make_snapshot(10));
+  Node publisher;
+  publisher.replicate(former.take_writes(), kStart);
+  former.observe(gone("t3", GoneReason::terminal), kStart, kWall);
+  former.observe(gone("t9", GoneReason::terminal), kStart, kWall);
+  const auto ends = former.take_writes();
+
+  publisher.lead();
+  Observation snapshot = make_snapshot(9);
+  snapshot.recovering = true;
+  publisher.begin(std::make_shared<const Observation>(snapshot), kStart, kWall);
+  SUBCASE("before what is known is adopted") {}
+  SUBCASE("after it") {
+    publisher.advance(1000, kStart, kWall);
+  }
+  CHECK(publisher.replicate(ends, kStart).tasks.size() == 2);
+  publisher.work();
+  // t3 is named, and was over for somebody who knew an earlier state.
+  CHECK(publisher.view().task(key("t3")) != nullptr);
+  CHECK(publisher.view().task(key("t9")) == nullptr);
+  const auto said = publisher.take_writes();
+  CHECK(std::none_of(said.begin(), said.end(), [](const RecordWrite& write) {
+    return write.key == record_key(key("t9")) && write.value;
+  }));
+}
+
+TEST_CASE("what comes and goes in one call is no change") {
+  const auto task = std::make_shared<const Task>(make_task("t1"));
+  ClusterDelta delta;
+  delta.tasks = {{nullptr, task}};
+  ClusterDelta then;
+  then.tasks = {{task, nullptr}};
+  join(delta, then);
+  CHECK(delta.tasks.empty());
+  delta.tasks = {{nullptr, task}};
+  join(delta, {});
+  CHECK(delta.tasks.size() == 1);
 }
 
 TEST_CASE("who is superseded takes on the other's state, also where its own was never sent") {
