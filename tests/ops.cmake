@@ -42,4 +42,6 @@ if(NOT MUSTER_SANITIZE)
       hardening $<$<BOOL:${MUSTER_HARDEN}>:all>)
   muster_ops_test("package: installed, run, upgraded, removed on a clean Debian" LABEL e2e TIMEOUT 600
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/package/built ${PROJECT_BINARY_DIR})
+  muster_ops_test("package: the container image is built and runs with two capabilities" LABEL long TIMEOUT 600
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/package/built ${PROJECT_BINARY_DIR} image)
 endif()

@@ -104,8 +104,8 @@ class Forwarder {
            Transport transport, std::uint64_t client, Actions& actions);
 
   /// True if it answers the exchange; else the caller waits on: it may be forged.
-  bool on_reply(TimePoint now, ExchangeId exchange, std::size_t upstream, Transport transport,
-                std::uint16_t id, std::span<const std::byte> reply, Actions& actions);
+  bool on_reply(TimePoint now, ExchangeId id, std::size_t upstream, Transport transport,
+                std::uint16_t message_id, std::span<const std::byte> reply, Actions& actions);
 
   /// The send came to nothing: connection refused, cut, no socket.
   void on_error(TimePoint now, ExchangeId exchange, std::size_t upstream, Transport transport,
