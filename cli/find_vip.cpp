@@ -140,11 +140,14 @@ std::vector<BackendState> backend_states(const json::value& vip, const json::val
     const std::string endpoint = text(backend, "endpoint");
     const auto found = by_endpoint.find(endpoint);
     const bool in = number(backend, "weight") > 0;
-    BackendState row{endpoint, in ? "in" : "draining",        "no task declares it any more", "",
+    const bool pending = is_true(backend, "pending");
+    const char* const otherwise = pending ? "pending" : "draining";
+    BackendState row{endpoint, in ? "in" : otherwise,         "no task declares it any more", "",
                      "",       number(backend, "connections")};
     if (found != by_endpoint.end()) {
       found->second.served = true;
       row.why = why_of(*found->second.task);
+      if (pending) row.why += in ? ", about to leave the kernel" : ", not in the kernel yet";
       row.task = text(*found->second.task, "id");
       row.agent = text(*found->second.task, "agent_addresses");
     }

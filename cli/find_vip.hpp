@@ -23,7 +23,7 @@ std::string no_such_vip(const boost::json::value& vips, std::string_view name);
 /// One backend, or one task that could be one.
 struct BackendState {
   std::string endpoint;  // empty: the task has none yet
-  std::string state;     // "in", "draining", "out", "missing"
+  std::string state;     // "in", "pending", "draining", "out", "missing"
   std::string why;
   std::string task;
   std::string agent;

@@ -20,8 +20,10 @@ std::string in_short(const std::vector<BackendState>& states, bool quarantined) 
   std::string line = in == 0   ? "refuses connections at once: no backend takes any"
                      : in == 1 ? "1 backend takes connections"
                                : std::to_string(in) + " backends take connections";
-  for (const auto& [state, words] :
-       {std::pair{"draining", " draining"}, {"out", " out"}, {"missing", " missing"}}) {
+  for (const auto& [state, words] : {std::pair{"pending", " pending"},
+                                     {"draining", " draining"},
+                                     {"out", " out"},
+                                     {"missing", " missing"}}) {
     if (const auto n = count(state); n > 0) line += ", " + std::to_string(n) + words;
   }
   return line;

@@ -222,6 +222,7 @@ json::object vip_json(const lb::Balancer::VipStatus& vip) {
         {"connections", backend.connections},
         {"ejected", backend.rests},
         {"starting", backend.starts},
+        {"pending", backend.pending},
     });
   }
   return {

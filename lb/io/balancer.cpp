@@ -203,32 +203,6 @@ void Balancer::Impl::failed(const std::string& kind) {
   read_later();
 }
 
-std::vector<Balancer::VipStatus> Balancer::Impl::vips() {
-  if (!std::exchange(counters_wanted_, true)) wake_.cancel();
-  std::vector<VipStatus> all;
-  for (const Vip& vip : programmer_.table().vips()) {
-    const auto service = programmer_.table().warmed_up(vip);
-    VipStatus entry{.name = service->name,
-                    .vip = vip,
-                    .backends = {},
-                    .quarantined = programmer_.is_quarantined(vip)};
-    const auto counts = totals_ ? totals_->find(vip) : ConnectionTotals::const_iterator{};
-    const bool counted = totals_ && counts != totals_->end();
-    const auto resting = programmer_.table().outliers().resting(vip);
-    const auto starting = programmer_.table().slow_start().starting(vip);
-    for (const Backend& backend : service->backends) {
-      const auto count =
-          counted ? counts->second.find(backend.endpoint) : decltype(counts->second.end()){};
-      const bool known = counted && count != counts->second.end();
-      entry.backends.push_back({backend.endpoint, backend.weight, known ? count->second : 0,
-                                resting.contains(backend.endpoint),
-                                starting.contains(backend.endpoint)});
-    }
-    all.push_back(std::move(entry));
-  }
-  return all;
-}
-
 Balancer::Status Balancer::Impl::status() const {
   const bool healthy = programmer_.knows_kernel() && programmer_.quarantined() == 0;
   std::string error = programmer_.last_error().empty() ? last_error_ : programmer_.last_error();

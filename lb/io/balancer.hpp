@@ -81,15 +81,21 @@ class Balancer {
     Vip vip;
     struct B {
       Endpoint endpoint;
+      /// As declared, where the kernel sends it new connections; else 0, whatever is wanted.
       std::uint16_t weight = 0;
       /// New connections since this node knows the backend; refreshed at most every 10 s.
       std::uint64_t connections = 0;
       bool rests = false;   // did not answer, and gets no connections for a while
       bool starts = false;  // is new, and has less than its share yet
+      /// The kernel does not have it as it should: yet to be put there, or yet to go. Of a
+      /// backend that nobody declares any more the weight is 1.
+      bool pending = false;
     };
     std::vector<B> backends;
     bool quarantined = false;  // the kernel refuses this Vip, and only this one
   };
+  /// What is declared, beside what the kernel has of it as far as is known: it is never claimed
+  /// of a backend that it takes connections before it can get one.
   std::vector<VipStatus> vips() const;
 
   struct Status {

@@ -51,6 +51,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   void apply(const ClusterDelta& delta);
   asio::awaitable<void> run();
   std::vector<VipStatus> vips();
+  VipStatus vip_status(const Vip& vip) const;
   Status status() const;
   std::shared_ptr<ConnectionMetrics> connections() const { return connections_; }
 

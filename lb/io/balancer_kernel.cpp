@@ -137,8 +137,13 @@ void Balancer::Impl::finish_read(ReadResult result, std::uint64_t epoch, bool ex
   }
   if (epoch != epoch_) {
     // Something was written meanwhile. Once more, and now hold our writing back: a tenth of a
-    // second with 10,000 Vips. If it was somebody else's, watch() has asked for a read.
-    if (!exclusive) start_read(true);
+    // second with 10,000 Vips. If it was somebody else's, watch() has asked for a read, which may
+    // have to wait; what came to be wanted during this one does not.
+    if (exclusive) {
+      work(Clock::now());
+    } else {
+      start_read(true);
+    }
     wake_.cancel();
     return;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "lb/core/weights.hpp"
@@ -110,10 +111,31 @@ std::size_t Programmer::adopt(KernelState state) {
   return different.size();
 }
 
+std::vector<Backend> Programmer::declared(const Vip& vip) const {
+  auto service = table_.desired(vip);
+  return service ? std::move(service->backends) : std::vector<Backend>{};
+}
+
+/// Whoever is not declared as before has been spoken of.
+void Programmer::clear_doubts(const Vip& vip) {
+  const auto found = doubts_.find(vip);
+  if (found == doubts_.end()) return;
+  Doubt& doubt = found->second;
+  const auto before = std::exchange(doubt.declared, declared(vip));
+  std::vector<Backend> changed;
+  std::set_symmetric_difference(before.begin(), before.end(), doubt.declared.begin(),
+                                doubt.declared.end(), std::back_inserter(changed));
+  for (const Backend& backend : changed) {
+    doubt.only_kernel.erase(backend.endpoint);
+    doubt.only_disk.erase(backend.endpoint);
+  }
+}
+
 void Programmer::take(const ClusterDelta& delta, TimePoint now) {
   for (const Vip& vip : table_.apply(delta, now)) {
     dirty_.insert(vip);
     quarantined_.erase(vip);
+    clear_doubts(vip);
   }
   if (delta.complete && !complete_) {
     complete_ = true;
@@ -129,10 +151,9 @@ void Programmer::take(const ClusterDelta& delta, TimePoint now) {
 
 void Programmer::doubt() {
   for (const auto& [vip, applied] : applied_) {
-    Doubt doubt{backends_in(applied), {}};
+    Doubt doubt{backends_in(applied), {}, declared(vip)};
     if (doubt.only_kernel.empty()) continue;
-    const auto service = table_.desired(vip);
-    for (const Backend& backend : service ? service->backends : std::vector<Backend>{}) {
+    for (const Backend& backend : doubt.declared) {
       if (doubt.only_kernel.erase(backend.endpoint) == 0) doubt.only_disk.insert(backend.endpoint);
     }
     if (doubt.only_kernel.empty() && doubt.only_disk.empty()) continue;

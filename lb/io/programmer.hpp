@@ -43,7 +43,8 @@ class Programmer {
 
   /// What has been taken so far is from disk, and may be some seconds older than what the kernel
   /// was told last. Until trust(), where the two differ over a backend of a Vip that the kernel
-  /// has, the kernel counts. What is taken from now on is done at once.
+  /// has, the kernel counts. What is taken from now on is done at once, and of whom it speaks
+  /// there is no doubt any more.
   void doubt();
   /// True: there is something to do.
   bool trust();
@@ -102,9 +103,12 @@ class Programmer {
   struct Doubt {
     std::set<Endpoint> only_kernel;
     std::set<Endpoint> only_disk;
+    std::vector<Backend> declared;  // when last looked at
   };
 
   std::optional<Service> wanted(const Vip& vip) const;
+  std::vector<Backend> declared(const Vip& vip) const;
+  void clear_doubts(const Vip& vip);
   Batch next_batch();
   bool run_hairpin(bool puts);
   enum class Ran : std::uint8_t { all, nothing, half };

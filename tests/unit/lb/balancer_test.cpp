@@ -1,5 +1,12 @@
 #include "lb/io/balancer.hpp"
 
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <sys/eventfd.h>
+#include <utility>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <doctest/doctest.h>
@@ -191,6 +198,84 @@ TEST_CASE("changes that come while the kernel is read are not lost") {
   CHECK(fixture.until([&] { return kernel.state.vips.size() == 500; }));
   CHECK(fixture.until([&] { return fixture.balancer.status().healthy; }));
   CHECK(fixture.metric("muster_lb_reconcile_repairs_total") == 0);
+}
+
+TEST_CASE("of no backend is it said that it takes connections before the kernel has it") {
+  const auto backend = [](int i) {
+    return task(std::to_string(i), {literal("10.1.0.1", 80)},
+                {"192.168.0." + std::to_string(i) + ":80"});
+  };
+  using Said = std::map<std::string, std::pair<int, bool>>;  // weight, pending
+  const auto said = [](const Balancer& balancer) {
+    Said found;
+    for (const auto& vip : balancer.vips()) {
+      for (const auto& one : vip.backends) {
+        found[to_string(one.endpoint)] = {one.weight, one.pending};
+      }
+    }
+    return found;
+  };
+  FakeKernel kernel;
+  {
+    Fixture fixture{kernel};
+    fixture.balancer.apply(delta_of({added(backend(1)), added(backend(3))}));
+    CHECK(said(fixture.balancer) ==
+          Said{{"192.168.0.1:80", {1, false}}, {"192.168.0.3:80", {1, false}}});
+  }
+  Fixture fixture{kernel};
+  SUBCASE("because the kernel counts more than the disk for a while") {
+    fixture.balancer.restore(delta_of({added(backend(1)), added(backend(2))}));
+    CHECK(said(fixture.balancer) == Said{{"192.168.0.1:80", {1, false}},
+                                         {"192.168.0.2:80", {0, true}},
+                                         {"192.168.0.3:80", {1, true}}});
+    fixture.run();
+    CHECK(fixture.until([&] {
+      return said(fixture.balancer) ==
+             Said{{"192.168.0.1:80", {1, false}}, {"192.168.0.2:80", {1, false}}};
+    }));
+  }
+  SUBCASE("because the kernel refused, and has not been read again") {
+    kernel.fail_at = kernel.calls + 1;
+    fixture.balancer.apply(delta_of({added(backend(1)), added(backend(2)), added(backend(3))}));
+    CHECK(said(fixture.balancer) == Said{{"192.168.0.1:80", {1, false}},
+                                         {"192.168.0.2:80", {0, true}},
+                                         {"192.168.0.3:80", {1, false}}});
+  }
+  SUBCASE("and what nobody speaks of before the state is whole is shown as it is") {
+    CHECK(said(fixture.balancer) ==
+          Said{{"192.168.0.1:80", {1, true}}, {"192.168.0.3:80", {1, true}}});
+  }
+}
+
+TEST_CASE("a change that waited for a read does not wait for the next one") {
+  FakeKernel kernel;
+  Fixture fixture{kernel};
+  fixture.run();
+  fixture.balancer.apply(delta_of({added(web(1))}));
+  std::size_t reads_before_write = 0;
+  std::unique_lock reading{kernel.mutex};  // what is read takes that long
+  const std::size_t reads = kernel.reads;
+  kernel.after_write = [&](const KernelState&) { reads_before_write = kernel.reads; };
+  const auto foreign = [&] {
+    ::eventfd_write(kernel.news(), 1);
+    const double seen = fixture.metric("muster_lb_foreign_changes_total");
+    return fixture.until([&] { return fixture.metric("muster_lb_foreign_changes_total") > seen; });
+  };
+  REQUIRE(foreign());
+  // The first read begins at once, and nothing is written before it ends.
+  const auto waits = [&] {
+    fixture.context.restart();
+    return fixture.context.poll() == 0;
+  };
+  REQUIRE(fixture.until(waits));
+  fixture.balancer.apply(delta_of({added(web(2))}));
+  REQUIRE(foreign());
+  reading.unlock();
+  CHECK(fixture.until([&] {
+    const std::scoped_lock lock{kernel.mutex};
+    return kernel.state.vips.size() == 2;
+  }));
+  CHECK(reads_before_write == reads + 1);
 }
 
 TEST_CASE("a quarantined VIP is shown, and tried again at the next reconcile") {

@@ -163,6 +163,17 @@ TEST_CASE("what the kernel was told after the state was kept outlives a restart"
     REQUIRE(settle(programmer, driver));
     CHECK(served() == Set{"192.168.0.3:80", "192.168.0.4:80"});
   }
+  SUBCASE("of whom somebody speaks there is no doubt any more") {
+    Task ill = backend(2, 2);
+    ill.health = Health::unhealthy;
+    programmer.take(delta_of({changed(backend(2, 2), ill)}));
+    programmer.take(delta_of({changed(ill, backend(2, 2)), added(backend(3, 3))}));
+    REQUIRE(settle(programmer, driver));
+    CHECK(served() == Set{"192.168.0.1:80", "192.168.0.2:80", "192.168.0.3:80"});
+    programmer.take(delta_of({removed(backend(3, 3))}));
+    REQUIRE(settle(programmer, driver));
+    CHECK(served() == Set{"192.168.0.1:80", "192.168.0.2:80"});
+  }
   SUBCASE("and then, if nobody says otherwise, the disk counts") {
     CHECK(programmer.trust());
     REQUIRE(settle(programmer, driver));
