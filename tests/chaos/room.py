@@ -144,10 +144,6 @@ class Room(sixty.Cluster):
             return None
         return {b["endpoint"] for v in vips if v["vip"].startswith(name + ".") for b in v["backend"] if b["weight"] > 0}
 
-    def resting(self, node):
-        """Backends that did not answer and are left out for a while; they are counted among backends()."""
-        return {b["endpoint"] for v in self.get(node, "/v1/vips") or [] for b in v["backend"] if b["ejected"]}
-
     def truth(self, name="/web"):
         return {t["address"] for t in self.ps()["tasks"] if t["app"] == name and t["state"] == "RUNNING" and t["health"] == "healthy"}
 
