@@ -271,6 +271,8 @@ class CommandLine {
     serve->add_option("--health-file", serve_.health_file,
                       "/health is 503 while this does not exist");
     serve->add_option("--delay-ms", serve_.delay_ms, "Before each HTTP answer");
+    serve->add_option("--linger", serve_.linger_seconds,
+                      "Seconds that it takes new connections after it was asked to end");
     CLI::App* load =
         add("load", "Open-loop load, a connection and a lookup for each request", [this] {
           if (url_.empty() == udp_.empty()) throw UsageError{"give --url or --udp"};

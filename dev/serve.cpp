@@ -162,11 +162,12 @@ class Server {
 
   asio::awaitable<void> until_signal() {
     co_await signals_.async_wait(asio::use_awaitable);
+    asio::steady_timer pause{io_, std::chrono::seconds{options_.linger_seconds}};
+    co_await pause.async_wait(asio::use_awaitable);
     draining_ = true;
     ErrorCode ignored;
     acceptor_.close(ignored);
     udp_.close(ignored);
-    asio::steady_timer pause{io_};
     const TimePoint until = Clock::now() + kDrain;
     while (open_ > 0 && Clock::now() < until) {
       pause.expires_after(std::chrono::milliseconds{10});
