@@ -1,5 +1,5 @@
-// Takes in a synthetic cluster, in /state's or in the operator API's spelling, then events, and
-// prints one JSON object. `floor` is simdjson alone on the same text.
+// Takes in a synthetic cluster, as /state or as a SUBSCRIBED event (v1), then events, and prints
+// one JSON object. `floor` is simdjson alone on the same text.
 // Usage: mesos_state_bench [tasks] [v0|v1|floor]
 #include <algorithm>
 #include <chrono>
@@ -111,10 +111,10 @@ std::string v0_state(std::size_t tasks) {
   return out;
 }
 
-std::string v1_state(std::size_t tasks) {
+std::string v1_subscribed(std::size_t tasks) {
   std::string out;
   out.reserve(tasks * 2000 + 100'000);
-  out += R"({"type":"GET_STATE","get_state":{"get_tasks":{"tasks":[)";
+  out += R"({"type":"SUBSCRIBED","subscribed":{"get_state":{"get_tasks":{"tasks":[)";
   for (std::size_t task = 0; task < tasks; ++task) {
     if (task > 0) out += ',';
     out += v1_task(task);
@@ -131,7 +131,7 @@ std::string v1_state(std::size_t tasks) {
     out += R"({"agent_info":{"id":{"value":")" + agent_id(agent) + R"("},"hostname":")" +
            agent_ip(agent) + R"("},"pid":"slave(1)@)" + agent_ip(agent) + R"(:5051"})";
   }
-  out += "]}}}";
+  out += "]}}}}";
   return out;
 }
 
@@ -185,19 +185,26 @@ Events run_events(MasterState& state, const Observation& observation) {
   return out;
 }
 
+Result<Snapshot, ParseError> taken_in(std::string body, bool v1) {
+  if (!v1) return consume_state(std::move(body));
+  auto event = consume_event(std::move(body));
+  if (!event) return event.error();
+  if (auto* snapshot = std::get_if<Snapshot>(&event->content)) return std::move(*snapshot);
+  return ParseError::unexpected_shape;
+}
+
 int run(std::string body, bool v1) {
   const std::size_t octets = body.size();
   const double before = peak_rss();
   const double cpu_before = cpu_seconds();
   auto start = Clock::now();
-  auto snapshot = v1 ? parse_get_state(body) : consume_state(std::move(body));
+  auto snapshot = taken_in(std::move(body), v1);
   const double parse = seconds_since(start);
   const double cpu = cpu_seconds() - cpu_before;
   if (!snapshot || !snapshot->problems.empty()) {
     std::fprintf(stderr, "the synthetic state was refused\n");
     return 1;
   }
-  body = {};
   MasterState state;
   start = Clock::now();
   const Observation observation = state.take(*snapshot, Clock::now());
@@ -225,5 +232,5 @@ int main(int argc, char** argv) {
                 raw_parse_cpu(body));
     return 0;
   }
-  return which == "v1" ? run(v1_state(tasks), true) : run(v0_state(tasks), false);
+  return which == "v1" ? run(v1_subscribed(tasks), true) : run(v0_state(tasks), false);
 }
