@@ -106,6 +106,26 @@ std::string show_changes(const json::value& answer) {
   return rows.size() == 1 ? "nothing has changed since the daemon started\n" : table(rows);
 }
 
+std::string with_error(const std::string& line, const std::string& error) {
+  return error.empty() ? line : line + "; " + error;
+}
+
+/// Who says what runs on this node. Daemons of earlier versions do not tell: nothing.
+std::string told_by(const json::value& agent) {
+  const std::string source = text(agent, "source");
+  if (source == "master") return "the master tells what runs here";
+  if (source.empty()) return {};
+  const std::string held = text(agent, "held_tasks");
+  const std::string age = text(agent, "last_answer_seconds");
+  const bool answers = text(agent, "state") == "polling";
+  return with_error(text(agent, "agent") +
+                        (answers ? " tells what runs here" : " does not answer") +
+                        ", last answer " + (age.empty() ? "never" : age + " s ago") + ", " +
+                        text(agent, "tasks") + " tasks" +
+                        (held.empty() || held == "0" ? "" : ", " + held + " of them held"),
+                    text(agent, "last_error"));
+}
+
 std::string show_status(const json::value& status) {
   const json::value none = json::object{};
   const auto part = [&](std::string_view key) -> const json::value& {
@@ -116,9 +136,6 @@ std::string show_status(const json::value& status) {
   const json::value& cluster = part("cluster");
   const json::value& lb = part("lb");
   const json::value& dns = part("dns");
-  const auto with_error = [](const std::string& line, const std::string& error) {
-    return error.empty() ? line : line + "; " + error;
-  };
   const std::string held = text(cluster, "held_tasks");
   Rows rows{{"muster", text(status, "version") + ", up " + text(status, "uptime_seconds") + " s"}};
   rows.push_back({"ready", is_true(status, "ready") ? "yes" : "no: " + text(status, "not_ready")});
@@ -130,6 +147,9 @@ std::string show_status(const json::value& status) {
                                        : text(source, "state") + ' ' + text(source, "master") +
                                              ", last event " + age + " s ago",
                            text(source, "last_error"))});
+  if (std::string agent = told_by(part("agent")); !agent.empty()) {
+    rows.push_back({"agent", std::move(agent)});
+  }
   if (const json::value& gossip = part("gossip"); is_true(gossip, "enabled")) {
     rows.push_back({"gossip", text(gossip, "role") + ", " + text(gossip, "members_alive") + " of " +
                                   text(gossip, "members_known") + " members alive"});
