@@ -5,65 +5,19 @@ mesos_test.py MUSTER-DEV MUSTER: one cluster; prints what failed.
 """
 
 import json
-import os
-import pathlib
 import subprocess
-import sys
-import tempfile
 import time
 
-DEV, MUSTER = sys.argv[1], sys.argv[2]
-NAME = f"mesos{os.getpid()}"
-LIMIT = 90  # seconds for anything to happen, on a machine that is busy with other tests
+from web_cluster import DEV, LIMIT, NAME, URL, backends, check, dev, fault, get, on, publisher, run, until
+
 MASTERS = ["10.66.0.250:5050", "10.66.0.251:5050"]
-failures = []
-
-
-def check(what, holds, detail=""):
-    print(("ok      " if holds else "FAILED  ") + what, flush=True)
-    if not holds:
-        failures.append(what)
-        print(detail, flush=True)
-
-
-def on(node, *command):
-    done = subprocess.run([DEV, "exec", "--name", NAME, str(node), "--", *command],
-                          capture_output=True, text=True, timeout=60)
-    return done.stdout
-
-
-def get(path, node=1):
-    text = on(node, "curl", "-s", "-m", "10", f"http://localhost:61421{path}")
-    return json.loads(text) if text else {}
-
-
-def backends(node=1):
-    """How many backends of /web take connections on a node."""
-    vips = get("/v1/vips", node) or []
-    return sum(backend["weight"] > 0 for vip in vips if vip["vip"].startswith("web.") for backend in vip["backend"])
 
 
 def observed():
     """What the node that publishes says of the master it follows, and of the cluster."""
-    for node in (1, 2, 3):
-        status = get("/v1/status", node)
-        if status.get("gossip", {}).get("role") == "publisher":
-            return {**status["observation"], **status["cluster"]}
-    return {"state": "nobody publishes", "master": "", "tasks": 0, "agents": 0}
-
-
-def fault(*steps, master=0):
-    text = on(1, "curl", "-s", "-m", "10", "-d", json.dumps(list(steps)), f"http://{MASTERS[master]}/dev/faults")
-    check(f"the emulator takes {json.dumps(steps)[:70]}", text == "done", text)
-
-
-def until(what, condition):
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end:
-        if condition():
-            return check(what, True)
-        time.sleep(0.1)
-    return check(what, False, f"  backends {backends()}, mesos {observed()}")
+    node = publisher()
+    status = get("/v1/status", node) if node else {}
+    return {"state": "nobody publishes", "master": "", "tasks": 0, "agents": 0, **status.get("observation", {}), **status.get("cluster", {})}
 
 
 class Watch:
@@ -75,12 +29,12 @@ class Watch:
     def __enter__(self):
         self.load = subprocess.Popen(
             [DEV, "exec", "--name", NAME, "2", "--", DEV, "load", "--json", "--rate", "2", "--seconds", "600",
-             "--timeout", "20", "--url", "http://web.marathon.l4lb.thisdcos.directory/"],
+             "--timeout", "20", "--url", URL],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         return self
 
     def look(self):
-        self.fewest = min(self.fewest, backends())
+        self.fewest = min(self.fewest, backends(1))
         return True
 
     def until(self, what, condition):
@@ -106,13 +60,13 @@ def failover():
         what = f"failover to master {turn + 1}"
         load = subprocess.Popen(
             [DEV, "exec", "--name", NAME, "2", "--", DEV, "load", "--json", "--rate", "5", "--seconds", "8",
-             "--timeout", "20", "--url", "http://web.marathon.l4lb.thisdcos.directory/"],
+             "--timeout", "20", "--url", URL],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        subprocess.run([DEV, "master", "--name", NAME, "failover"], check=True, capture_output=True)
+        dev("master", "failover")
         fewest = 99
         end = time.monotonic() + LIMIT
         while time.monotonic() < end and not (fewest != 99 and master_is(turn) and load.poll() is not None):
-            fewest = min(fewest, backends())
+            fewest = min(fewest, backends(1))
             time.sleep(0.05)
         check(f"{what}: the new leader is followed", master_is(turn), f"  {observed()}")
         out, err = load.communicate(timeout=60)
@@ -134,7 +88,7 @@ def spoilt_answers():
     ]
     for what, steps in cases:
         with Watch(what) as watch:
-            fault({"fault": "clear"}, *steps, {"fault": "hang_up"})
+            fault(MASTERS[0], {"fault": "clear"}, *steps, {"fault": "hang_up"})
             watch.until("the stream is held again",
                         lambda: get_armed() == [] and subscribed())
 
@@ -143,35 +97,10 @@ def get_armed():
     return json.loads(on(1, "curl", "-s", "-m", "10", f"http://{MASTERS[0]}/dev/faults") or "[1]")
 
 
-def main():
-    app = {"id": "/web", "cmd": "exec muster-dev serve --http $PORT0", "instances": 3,
-           "portDefinitions": [{"port": 0, "labels": {"VIP_0": "/web:80"}}],
-           "healthChecks": [{"protocol": "MESOS_HTTP", "path": "/health", "delaySeconds": 0,
-                             "gracePeriodSeconds": 60, "intervalSeconds": 1, "timeoutSeconds": 20}]}
-    with tempfile.TemporaryDirectory() as folder:
-        definition = pathlib.Path(folder, "web.json")
-        definition.write_text(json.dumps(app))
-        log = open(pathlib.Path(folder, "log"), "w+")
-        cluster = subprocess.Popen([DEV, "--name", NAME, "--nodes", "3", "--muster", MUSTER, str(definition)],
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            time.sleep(1)
-            subprocess.run([DEV, "wait", "--name", NAME, "--seconds", str(LIMIT)], check=True, capture_output=True)
-            until("three backends", lambda: backends() == 3)
-            failover()
-            spoilt_answers()
-        except Exception:
-            log.seek(0)
-            print(log.read())
-            raise
-        finally:
-            cluster.terminate()
-            cluster.wait(30)
+def walk():
+    until("three backends", lambda: backends(1) == 3)
+    failover()
+    spoilt_answers()
 
 
-if os.geteuid() != 0:
-    print("SKIPPED: needs root, for network namespaces")
-    sys.exit(0)
-main()
-print(f"{len(failures)} failed" + "".join(f"\n  {what}" for what in failures))
-sys.exit(1 if failures else 0)
+run(walk)
