@@ -101,12 +101,12 @@ mesos::ObserverOptions observer_options(const Config::Mesos& config) {
   options.mode =
       config.poll ? mesos::ObserverOptions::Mode::poll : mesos::ObserverOptions::Mode::stream;
   options.poll_interval = config.poll_interval;
-  options.basic_user = config.username;
-  options.basic_secret = read_secret(config.password_file, "mesos.password_file");
-  options.bearer_token = read_secret(config.token_file, "mesos.token_file");
-  options.ca_file = config.ca_file.string();
-  options.cert_file = config.cert_file.string();
-  options.key_file = config.key_file.string();
+  options.access = {.basic_user = config.username,
+                    .basic_secret = read_secret(config.password_file, "mesos.password_file"),
+                    .bearer_token = read_secret(config.token_file, "mesos.token_file"),
+                    .ca_file = config.ca_file.string(),
+                    .cert_file = config.cert_file.string(),
+                    .key_file = config.key_file.string()};
   if (!config.key_file.empty()) require_private(config.key_file, "mesos.key_file");
   options.seed = std::random_device{}();  // nodes that lost one master must not return in step
   return options;
@@ -131,12 +131,13 @@ mesos::AgentPollerOptions agent_options(const Config& config) {
   if (!url) throw ConfigError{"mesos.agent: " + url.error()};
   mesos::AgentPollerOptions options{.agent = *url};
   if (at) options.at = at->address;
-  options.basic_user = from.agent_username;
-  options.basic_secret = read_secret(from.agent_password_file, "mesos.agent_password_file");
-  options.bearer_token = read_secret(from.agent_token_file, "mesos.agent_token_file");
-  options.ca_file = from.agent_ca_file.string();
-  options.cert_file = from.agent_cert_file.string();
-  options.key_file = from.agent_key_file.string();
+  options.access = {
+      .basic_user = from.agent_username,
+      .basic_secret = read_secret(from.agent_password_file, "mesos.agent_password_file"),
+      .bearer_token = read_secret(from.agent_token_file, "mesos.agent_token_file"),
+      .ca_file = from.agent_ca_file.string(),
+      .cert_file = from.agent_cert_file.string(),
+      .key_file = from.agent_key_file.string()};
   if (!from.agent_key_file.empty()) require_private(from.agent_key_file, "mesos.agent_key_file");
   options.seed = std::random_device{}();
   return options;

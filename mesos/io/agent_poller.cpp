@@ -1,25 +1,18 @@
 #include "mesos/io/agent_poller.hpp"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <utility>
 
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <prometheus/counter.h>
-#include <prometheus/family.h>
-#include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 
-#include "base/io/log_once.hpp"
 #include "base/io/resolver.hpp"
 #include "base/rng.hpp"
 #include "mesos/core/agent_state.hpp"
-#include "mesos/io/certificates.hpp"
 #include "mesos/io/either.hpp"
 #include "mesos/io/http_ask.hpp"
-#include "mesos/io/http_session.hpp"
 #include "mesos/io/redirect.hpp"
 #include "mesos/io/worker.hpp"
 
@@ -30,7 +23,6 @@ namespace muster::mesos {
 namespace asio = boost::asio;
 namespace {
 
-constexpr std::size_t kMaxErrorBody = 200;
 // A slow agent is busy with something else: it is asked for at most a tenth of the time.
 constexpr int kSlowdown = 10;
 constexpr unsigned kMaxDoublings = 16;
@@ -53,54 +45,28 @@ bool refuses(unsigned status) noexcept {
   return status == 403 || status == 404 || status == 405;
 }
 
-class Metrics {
+class Metrics : public AskMetrics {
  public:
   explicit Metrics(prometheus::Registry& registry)
-      : polls_{prometheus::BuildCounter()
+      : AskMetrics{registry,
+                   {.who = "agent",
+                    .log = "Mesos agent",
+                    .problems = "muster_mesos_agent_problems_total",
+                    .expiry = "muster_mesos_agent_certificate_expiry_timestamp_seconds"}},
+        polls_{prometheus::BuildCounter()
                    .Name("muster_mesos_agent_polls_total")
                    .Help("Questions to this node's Mesos agent, by what came of them")
                    .Register(registry)},
-        problems_{prometheus::BuildCounter()
-                      .Name("muster_mesos_agent_problems_total")
-                      .Help("Parts of the agent's state that were skipped, by kind")
-                      .Register(registry)},
-        expiry_{prometheus::BuildGauge()
-                    .Name("muster_mesos_agent_certificate_expiry_timestamp_seconds")
-                    .Help("Unix time at which a certificate used with the agent ends")
-                    .Register(registry)},
-        tasks{gauge(registry, "muster_mesos_agent_tasks", "Tasks that this node's agent runs")},
-        answering{gauge(registry, "muster_mesos_agent_answering",
-                        "1 while this node's agent answers what it is asked")},
-        last_answer{gauge(registry, "muster_mesos_agent_last_answer_timestamp_seconds",
-                          "Unix time of the agent's last answer, changed or not")} {}
+        tasks{add_gauge(registry, "muster_mesos_agent_tasks", "Tasks that this node's agent runs")},
+        answering{add_gauge(registry, "muster_mesos_agent_answering",
+                            "1 while this node's agent answers what it is asked")},
+        last_answer{add_gauge(registry, "muster_mesos_agent_last_answer_timestamp_seconds",
+                              "Unix time of the agent's last answer, changed or not")} {}
 
   void count_poll(const char* result) { polls_.Add({{"result", result}}).Increment(); }
-  void count(const Problems& problems) {
-    for (const Problem& problem : problems.kept()) {
-      count_problem(problem.kind, problem.where + ": " + problem.what);
-    }
-    if (problems.left_out() > 0) {
-      problems_.Add({{"kind", "more"}}).Increment(static_cast<double>(problems.left_out()));
-    }
-  }
-  void count_problem(const std::string& kind, const std::string& line) {
-    problems_.Add({{"kind", kind}}).Increment();
-    log_.warn("Mesos agent: " + line);
-  }
-  void show_expiry(const char* which, std::optional<std::int64_t> unix_time) {
-    if (unix_time) expiry_.Add({{"certificate", which}}).Set(static_cast<double>(*unix_time));
-  }
 
  private:
-  static prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name,
-                                  const char* help) {
-    return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
-  }
-
   prometheus::Family<prometheus::Counter>& polls_;
-  prometheus::Family<prometheus::Counter>& problems_;
-  prometheus::Family<prometheus::Gauge>& expiry_;
-  LogOnce log_;
 
  public:
   prometheus::Gauge& tasks;
@@ -120,6 +86,11 @@ class AgentPoller::Impl {
         on_observation_{std::move(on_observation)},
         metrics_{registry},
         resolver_{control_},
+        asker_{control_,
+               workers_,
+               options_.access,
+               {options_.connect_timeout, options_.response_timeout},
+               metrics_},
         rng_{options_.seed},
         gap_{options_.changing} {
     const std::string url = to_string(options_.agent);
@@ -146,7 +117,6 @@ class AgentPoller::Impl {
   asio::awaitable<Asked> ask(HttpRequest request, std::string& body);
   asio::awaitable<std::string> ask_all(Answers& answers);
   asio::awaitable<Asked> ask_operator_api(Answers& answers);
-  asio::awaitable<std::string> load_certificates();
   Outcome take(Parsed parsed);
   Duration backoff();
 
@@ -156,7 +126,7 @@ class AgentPoller::Impl {
   OnObservation on_observation_;
   Metrics metrics_;
   Resolver resolver_;
-  Certificates certificates_{{options_.ca_file, options_.cert_file, options_.key_file}};
+  Asker asker_;
   Rng rng_;
   Status status_;
   bool operator_api_ = false;  // what worked last
@@ -280,53 +250,35 @@ asio::awaitable<AgentPoller::Impl::Asked> AgentPoller::Impl::ask(HttpRequest req
                                                                  std::string& body) {
   const MasterUrl& url = options_.agent;
   const auto failed = [&url](unsigned status, const std::string& what) {
-    return Asked{status, to_string(url) + ": " + what};
+    return Asked{status, sentence(url, what)};
   };
-  if (url.tls) {
-    const std::string error = co_await load_certificates();
-    if (!error.empty()) co_return Asked{0, error};
-  }
   auto addresses = co_await resolver_.resolve(url.host, options_.connect_timeout);
   if (!addresses) {
     co_return failed(0, "cannot find the address: " + addresses.error().message());
   }
-  HttpSession session{control_, url, url.tls ? &certificates_.context() : nullptr};
-  const auto connected = co_await session.connect(*addresses, options_.connect_timeout);
-  if (!connected) co_return failed(0, "cannot connect: " + connected.error().message());
-  metrics_.show_expiry("agent", session.peer_expiry());
-  request.authorization =
-      authorization({options_.basic_user, options_.basic_secret, options_.bearer_token});
+  request.authorization = authorization(options_.access);
   const bool has_credentials = !request.authorization.empty();
-  const auto head = co_await session.ask(std::move(request), options_.response_timeout);
-  if (!head) co_return failed(0, "no answer: " + head.error().message());
-  if (head->status == 200) {
+  auto asking = asker_.ask(url, std::move(*addresses), std::move(request));
+  auto answer = co_await std::move(asking);
+  if (!answer) co_return Asked{0, answer.error()};
+  const HttpHead& head = answer->head;
+  if (head.status == 200) {
     body.clear();
     const std::string broken = co_await read_answer(
-        session, *head, body, {options_.max_response_bytes, options_.response_timeout});
+        answer->session, head, body, {options_.max_response_bytes, options_.response_timeout});
     co_return broken.empty() ? Asked{200, {}} : failed(200, broken);
   }
-  if (is_redirect(head->status)) {
-    co_return failed(head->status, "redirects to " + in_quotes(head->location) +
-                                       "; an agent speaks for itself, so that is not followed");
+  if (is_redirect(head.status)) {
+    co_return failed(head.status, "redirects to " + in_quotes(head.location) +
+                                      "; an agent speaks for itself, so that is not followed");
   }
-  if (head->status == 401) {
+  if (head.status == 401) {
     co_return failed(401, has_credentials ? "401: it does not accept these credentials"
                                           : "401: it wants credentials and none are configured");
   }
-  std::array<char, kMaxErrorBody> text{};
-  const auto size = co_await session.read_some(text, options_.connect_timeout);
-  std::string what = std::to_string(head->status);
-  if (size && *size > 0) what += ": " + in_quotes(std::string_view{text.data(), *size});
-  co_return failed(head->status, what);
-}
-
-/// Before each connection with TLS, so that renewed files are taken.
-asio::awaitable<std::string> AgentPoller::Impl::load_certificates() {
-  auto load = [this] { return certificates_.load(); };
-  auto loading = on_worker<std::string>(workers_, std::move(load));
-  std::string error = co_await std::move(loading);
-  metrics_.show_expiry("client", certificates_.client_expiry());
-  co_return error;
+  const std::string what =
+      co_await refusal_text(answer->session, head.status, options_.connect_timeout);
+  co_return failed(head.status, what);
 }
 
 AgentPoller::AgentPoller(asio::any_io_executor control, asio::thread_pool& workers,

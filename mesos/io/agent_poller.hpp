@@ -13,7 +13,7 @@
 #include "base/endpoint.hpp"
 #include "base/observation.hpp"
 #include "base/time.hpp"
-#include "mesos/io/observer.hpp"
+#include "mesos/io/master_url.hpp"
 
 namespace boost::asio {
 class thread_pool;
@@ -27,13 +27,8 @@ namespace muster::mesos {
 struct AgentPollerOptions {
   MasterUrl agent;                // where the agent's API is
   std::optional<IpAddress> at{};  // the agent's address, should it not tell it itself
-  std::string basic_user{};       // both empty: no Basic authentication
-  std::string basic_secret{};
-  std::string bearer_token{};  // used instead of Basic where it is set
-  std::string ca_file{};       // PEM; empty: the system's certificates
-  std::string cert_file{};     // PEM, shown to an agent that asks; empty: none
-  std::string key_file{};      // PEM, its key
-  std::uint64_t seed = 1;      // for jitter
+  Access access{};
+  std::uint64_t seed = 1;  // for jitter
 
   // Rarely anybody's business; tests shorten them.
   Duration changing{250};  // between two questions, while answers differ

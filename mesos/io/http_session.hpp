@@ -14,7 +14,7 @@
 #include "base/endpoint.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
-#include "mesos/io/observer.hpp"
+#include "mesos/io/master_url.hpp"
 
 namespace muster::mesos {
 

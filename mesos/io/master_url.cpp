@@ -1,7 +1,7 @@
+#include "mesos/io/master_url.hpp"
+
 #include <boost/url/parse.hpp>
 #include <boost/url/url_view.hpp>
-
-#include "mesos/io/observer.hpp"
 
 namespace muster::mesos {
 

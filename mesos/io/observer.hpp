@@ -17,6 +17,7 @@
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "mesos/core/zk_url.hpp"
+#include "mesos/io/master_url.hpp"
 
 namespace boost::asio {
 class thread_pool;
@@ -26,22 +27,6 @@ class Registry;
 }
 
 namespace muster::mesos {
-
-/// Where one Mesos master is asked.
-struct MasterUrl {
-  bool tls = false;
-  std::string host;  // a name or an address, without brackets
-  Port port;
-
-  /// Parses `http://host:port`, `https://[v6]:port`; a path other than "/" is refused, and so is
-  /// zk://. The error is one sentence for the person who wrote the configuration.
-  static Result<MasterUrl, std::string> parse(std::string_view text);
-
-  friend auto operator<=>(const MasterUrl&, const MasterUrl&) = default;
-};
-
-/// `https://host:port`, as parse() takes it.
-std::string to_string(const MasterUrl&);
 
 struct ObserverOptions {
   enum class Mode : std::uint8_t {
@@ -55,12 +40,7 @@ struct ObserverOptions {
   Duration zookeeper_timeout{10'000};  // of its session
   Mode mode = Mode::stream;
   Duration poll_interval{5000};  // at least; a slow master is asked less often
-  std::string basic_user;        // both empty: no Basic authentication
-  std::string basic_secret;
-  std::string bearer_token;  // used instead of Basic where it is set
-  std::string ca_file;       // PEM; empty: the system's certificates
-  std::string cert_file;     // PEM, shown to masters that ask; empty: none
-  std::string key_file;      // PEM, its key
+  Access access;
   Duration connect_timeout{5000};
   std::uint64_t seed = 1;  // for jitter
 

@@ -19,7 +19,6 @@
 #include "base/io/resolver.hpp"
 #include "base/rng.hpp"
 #include "mesos/core/master_state.hpp"
-#include "mesos/io/certificates.hpp"
 #include "mesos/io/either.hpp"
 #include "mesos/io/http_ask.hpp"
 #include "mesos/io/http_session.hpp"
@@ -35,10 +34,6 @@ namespace asio = boost::asio;
 inline constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 inline constexpr std::size_t kReadSize = std::size_t{64} * 1024;
 inline constexpr double kDefaultHeartbeatSeconds = 15;
-
-inline std::string sentence(const MasterUrl& url, std::string_view what) {
-  return to_string(url) + ": " + std::string{what};
-}
 
 /// Why asking one master came to an end.
 struct Ending {
@@ -56,6 +51,11 @@ class Observer::Impl {
         on_observation_{std::move(on_observation)},
         metrics_{registry},
         resolver_{control_},
+        asker_{control_,
+               workers_,
+               options_.access,
+               {options_.connect_timeout, options_.response_timeout},
+               metrics_},
         resolve_now_{control_, asio::steady_timer::time_point::max()},
         change_{control_, asio::steady_timer::time_point::max()},
         rng_{options_.seed},
@@ -94,7 +94,6 @@ class Observer::Impl {
   asio::awaitable<Ending> visit(Target target);
   asio::awaitable<Result<Opened, std::string>> open(Target target, HttpRequest request);
   asio::awaitable<Result<Opened, std::string>> open_once(Target target, HttpRequest request);
-  asio::awaitable<std::string> load_certificates();
   asio::awaitable<std::string> refusal(Opened opened);
   asio::awaitable<Ending> stream(Opened opened);
   asio::awaitable<void> read_records(HttpSession& session, RecordQueue& queue);
@@ -133,13 +132,13 @@ class Observer::Impl {
   OnObservation on_observation_;
   ObserverMetrics metrics_;
   Resolver resolver_;
+  Asker asker_;
   asio::steady_timer resolve_now_;  // cancelled to wake resolve_names()
   asio::steady_timer change_;       // cancelled when active_ or restart_ has changed
   bool active_ = true;
   bool restart_ = false;
   bool asking_ = false;  // for agents: ZooKeeper is needed as well
   bool names_are_new_ = false;
-  Certificates certificates_{{options_.ca_file, options_.cert_file, options_.key_file}};
   Rng rng_;
   MasterState state_;
   Status status_;

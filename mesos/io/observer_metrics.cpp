@@ -8,7 +8,6 @@ namespace muster::mesos {
 namespace {
 
 using prometheus::BuildCounter;
-using prometheus::BuildGauge;
 using prometheus::BuildHistogram;
 using prometheus::Registry;
 
@@ -17,24 +16,17 @@ constexpr std::array<std::string_view, 9> kTypes{
     "SUBSCRIBED",      "TASK_ADDED",        "TASK_UPDATED",      "AGENT_ADDED", "AGENT_REMOVED",
     "FRAMEWORK_ADDED", "FRAMEWORK_UPDATED", "FRAMEWORK_REMOVED", "HEARTBEAT"};
 
-prometheus::Gauge& gauge(Registry& registry, const char* name, const char* help) {
-  return BuildGauge().Name(name).Help(help).Register(registry).Add({});
-}
-
 }  // namespace
 
 ObserverMetrics::ObserverMetrics(Registry& registry)
-    : events_{BuildCounter()
+    : AskMetrics{registry,
+                 {.who = "master",
+                  .log = "Mesos",
+                  .problems = "muster_mesos_problems_total",
+                  .expiry = "muster_mesos_certificate_expiry_timestamp_seconds"}},
+      events_{BuildCounter()
                   .Name("muster_mesos_events_total")
                   .Help("Events received from the Mesos master")
-                  .Register(registry)},
-      problems_{BuildCounter()
-                    .Name("muster_mesos_problems_total")
-                    .Help("Parts of the master's state that were skipped, by kind")
-                    .Register(registry)},
-      expiry_{BuildGauge()
-                  .Name("muster_mesos_certificate_expiry_timestamp_seconds")
-                  .Help("Unix time at which a certificate used with the master ends")
                   .Register(registry)},
       reconnects{BuildCounter()
                      .Name("muster_mesos_reconnects_total")
@@ -46,8 +38,8 @@ ObserverMetrics::ObserverMetrics(Registry& registry)
                            .Help("States polled that were the same as the one before")
                            .Register(registry)
                            .Add({})},
-      snapshot_bytes{gauge(registry, "muster_mesos_snapshot_bytes",
-                           "Size of the last complete state received")},
+      snapshot_bytes{add_gauge(registry, "muster_mesos_snapshot_bytes",
+                               "Size of the last complete state received")},
       parse_seconds{
           BuildHistogram()
               .Name("muster_mesos_parse_seconds")
@@ -55,41 +47,25 @@ ObserverMetrics::ObserverMetrics(Registry& registry)
               .Register(registry)
               .Add({}, prometheus::Histogram::BucketBoundaries{0.00002, 0.00005, 0.0001, 0.001,
                                                                0.01, 0.1, 0.25, 0.5, 1, 5})},
-      last_event_timestamp_seconds{gauge(registry, "muster_mesos_last_event_timestamp_seconds",
-                                         "Unix time of the last event or state, heartbeats too")},
-      tasks{gauge(registry, "muster_mesos_tasks", "Tasks that the master lists and that can run")},
-      agents{gauge(registry, "muster_mesos_agents", "Agents that the master lists")},
-      frameworks{gauge(registry, "muster_mesos_frameworks", "Frameworks that the master lists")},
-      waiting_tasks{gauge(registry, "muster_mesos_waiting_tasks",
-                          "Tasks whose agent or framework has not been announced yet")},
-      subscribed{gauge(registry, "muster_mesos_subscribed",
-                       "1 while the stream of the leading master is held")},
+      last_event_timestamp_seconds{
+          add_gauge(registry, "muster_mesos_last_event_timestamp_seconds",
+                    "Unix time of the last event or state, heartbeats too")},
+      tasks{add_gauge(registry, "muster_mesos_tasks",
+                      "Tasks that the master lists and that can run")},
+      agents{add_gauge(registry, "muster_mesos_agents", "Agents that the master lists")},
+      frameworks{
+          add_gauge(registry, "muster_mesos_frameworks", "Frameworks that the master lists")},
+      waiting_tasks{add_gauge(registry, "muster_mesos_waiting_tasks",
+                              "Tasks whose agent or framework has not been announced yet")},
+      subscribed{add_gauge(registry, "muster_mesos_subscribed",
+                           "1 while the stream of the leading master is held")},
       zookeeper_connected{
-          gauge(registry, "muster_mesos_zookeeper_connected",
-                "1 while ZooKeeper says who leads; 0 also where none is configured")} {}
+          add_gauge(registry, "muster_mesos_zookeeper_connected",
+                    "1 while ZooKeeper says who leads; 0 also where none is configured")} {}
 
 void ObserverMetrics::count_event(const std::string& type) {
   const bool known = std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
   events_.Add({{"type", known ? type : "other"}}).Increment();
-}
-
-void ObserverMetrics::count(const Problems& problems) {
-  for (const Problem& problem : problems.kept()) {
-    problems_.Add({{"kind", problem.kind}}).Increment();
-    log_.warn("Mesos: " + problem.where + ": " + problem.what);
-  }
-  if (problems.left_out() > 0) {
-    problems_.Add({{"kind", "more"}}).Increment(static_cast<double>(problems.left_out()));
-  }
-}
-
-void ObserverMetrics::count_problem(const std::string& kind, const std::string& line) {
-  problems_.Add({{"kind", kind}}).Increment();
-  log_.warn("Mesos: " + line);
-}
-
-void ObserverMetrics::show_expiry(const char* which, std::optional<std::int64_t> unix_time) {
-  if (unix_time) expiry_.Add({{"certificate", which}}).Set(static_cast<double>(*unix_time));
 }
 
 }  // namespace muster::mesos

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cstdint>
-#include <optional>
 #include <string>
 
 #include <prometheus/counter.h>
@@ -10,29 +8,20 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
-#include "base/io/log_once.hpp"
-#include "mesos/core/problems.hpp"
+#include "mesos/io/ask_metrics.hpp"
 
 namespace muster::mesos {
 
 /// What an Observer counts. Control thread only; the registry must outlive it.
-class ObserverMetrics {
+class ObserverMetrics : public AskMetrics {
  public:
   explicit ObserverMetrics(prometheus::Registry& registry);
 
   /// `type` is one of the API's; anything else is counted as "other".
   void count_event(const std::string& type);
-  /// Counts each by its kind and names it in the log once.
-  void count(const Problems& problems);
-  void count_problem(const std::string& kind, const std::string& line);
-  /// `which` is "client" or "master"; nothing known: nothing shown.
-  void show_expiry(const char* which, std::optional<std::int64_t> unix_time);
 
  private:
   prometheus::Family<prometheus::Counter>& events_;
-  prometheus::Family<prometheus::Counter>& problems_;
-  prometheus::Family<prometheus::Gauge>& expiry_;
-  LogOnce log_;
 
  public:
   prometheus::Counter& reconnects;

@@ -116,7 +116,7 @@ TEST_CASE("where the state is refused the operator API is asked, and the other w
   const std::string agent =
       R"({"type":"GET_AGENT","get_agent":{"agent_info":{"hostname":"h","id":{"value":"S0"}}}})";
   Polled polled;
-  polled.options_of_agent.bearer_token = "t";
+  polled.options_of_agent.access.bearer_token = "t";
   polled.master().script = {
       refuses("403 Forbidden"), says(state),  says(agent), says(state), says(agent),
       refuses("404 Not Found"), state_of("b")};
@@ -135,8 +135,8 @@ TEST_CASE("where the state is refused the operator API is asked, and the other w
 
 TEST_CASE("credentials stay with the agent: nothing it redirects to is asked") {
   Polled polled{2};
-  polled.options_of_agent.basic_user = "u";
-  polled.options_of_agent.basic_secret = "p";
+  polled.options_of_agent.access.basic_user = "u";
+  polled.options_of_agent.access.basic_secret = "p";
   const std::string there = "Location: " + polled.master(1).url() + "/state\r\n";
   polled.master().script = {refuses("307 Temporary Redirect", there.c_str())};
   polled.master(1).script = {state_of("b")};

@@ -88,7 +88,7 @@ TEST_CASE("an idle node asks the leader for its agents, wherever it is, and obse
   observed.master(1).script = {
       {{answer("307 Temporary Redirect", "Location: " + leader + "\r\n", "")}, false}};
   observed.master(2).script = {{{answer("200 OK", "", kAgents)}, false}};
-  observed.options.bearer_token = "t";
+  observed.options.access.bearer_token = "t";
   observed.start();
   observed.observer->set_active(false);
   REQUIRE(observed.until([&] { return observed.observer->status().state == "idle"; }));

@@ -268,8 +268,8 @@ TEST_CASE("a redirect is followed to the leader, which is then asked first") {
                "")},
        false}};
   observed.master(1).script = {streaming(first_record(), false), streaming(first_record())};
-  observed.options.basic_user = "muster";
-  observed.options.basic_secret = "se:cret";
+  observed.options.access.basic_user = "muster";
+  observed.options.access.basic_secret = "se:cret";
   observed.start();
   REQUIRE(observed.until([&] { return observed.seen.size() == 2; }));
   CHECK(observed.master(0).requests.size() == 1);
@@ -288,7 +288,7 @@ TEST_CASE("a redirect is followed to the leader, which is then asked first") {
 TEST_CASE("credentials go no further than to whom a configured master redirects") {
   Observed observed{3};
   observed.options.masters = {*MasterUrl::parse(observed.master(0).url())};
-  observed.options.bearer_token = "t0ken";
+  observed.options.access.bearer_token = "t0ken";
   const auto redirect_to = [&](std::size_t index) {
     return Reply{
         {answer("307 Temporary Redirect",

@@ -76,8 +76,8 @@ TEST_CASE("a master without a good certificate is not asked, and gets no credent
     Authority authority{row.names, row.valid_seconds};
     Authority other;
     Observed observed{1, &authority.server};
-    observed.options.ca_file = row.own_ca ? authority.ca_file : other.ca_file;
-    observed.options.bearer_token = "t0ken";
+    observed.options.access.ca_file = row.own_ca ? authority.ca_file : other.ca_file;
+    observed.options.access.bearer_token = "t0ken";
     observed.master().script = {streaming()};
     observed.start();
     REQUIRE(observed.until(
@@ -91,24 +91,24 @@ TEST_CASE("files that are no certificates are said, and no connection is made") 
   Authority authority;
   Observed observed{1, &authority.server};
   ObserverOptions& options = observed.options;
-  options.ca_file = authority.ca_file;
-  options.cert_file = authority.cert_file;
-  options.key_file = authority.key_file;
+  options.access.ca_file = authority.ca_file;
+  options.access.cert_file = authority.cert_file;
+  options.access.key_file = authority.key_file;
   std::string error;
   SUBCASE("no such file") {
-    options.ca_file = (authority.folder.path() / "none").string();
+    options.access.ca_file = (authority.folder.path() / "none").string();
     error = "ca_file";
   }
   SUBCASE("no certificate in it") {
-    options.cert_file = authority.folder.put("junk", "junk");
+    options.access.cert_file = authority.folder.put("junk", "junk");
     error = "cert_file";
   }
   SUBCASE("another one's key") {
-    options.key_file = authority.folder.put("other", authority.root.key_pem());
+    options.access.key_file = authority.folder.put("other", authority.root.key_pem());
     error = "key_file";
   }
   SUBCASE("a key that needs a password, which nobody is asked for") {
-    options.key_file = authority.folder.put("locked", authority.client.key_pem("hunter2"));
+    options.access.key_file = authority.folder.put("locked", authority.client.key_pem("hunter2"));
     error = "key_file";
   }
   observed.start();
@@ -119,8 +119,8 @@ TEST_CASE("files that are no certificates are said, and no connection is made") 
 TEST_CASE("a private authority's master is asked by https, and when it ends is a metric") {
   Authority authority;
   Observed observed{1, &authority.server};
-  observed.options.ca_file = authority.ca_file;
-  observed.options.bearer_token = "t0ken";
+  observed.options.access.ca_file = authority.ca_file;
+  observed.options.access.bearer_token = "t0ken";
   observed.master().script = {streaming()};
   observed.start();
   REQUIRE(observed.until([&] { return !observed.seen.empty(); }));
@@ -142,7 +142,7 @@ TEST_CASE("a private authority's master is asked by https, and when it ends is a
 TEST_CASE("a name is sent as server name and checked") {
   Authority authority{"DNS:localhost"};
   Observed observed{1, &authority.server};
-  observed.options.ca_file = authority.ca_file;
+  observed.options.access.ca_file = authority.ca_file;
   observed.options.masters = {
       *MasterUrl::parse("https://localhost:" + std::to_string(observed.master().port()))};
   observed.master().script = {streaming()};
@@ -155,11 +155,11 @@ TEST_CASE("a master that wants a certificate gets ours") {
   Authority authority;
   authority.want_client_certificates();
   Observed observed{1, &authority.server};
-  observed.options.ca_file = authority.ca_file;
+  observed.options.access.ca_file = authority.ca_file;
   observed.master().script = {streaming()};
   SUBCASE("where we have one") {
-    observed.options.cert_file = authority.cert_file;
-    observed.options.key_file = authority.key_file;
+    observed.options.access.cert_file = authority.cert_file;
+    observed.options.access.key_file = authority.key_file;
     observed.start();
     REQUIRE(observed.until([&] { return !observed.seen.empty(); }));
     CHECK(observed.master().shown == "/CN=muster");
@@ -176,9 +176,9 @@ TEST_CASE("a renewed certificate is shown with the next connection") {
   Authority authority;
   authority.want_client_certificates();
   Observed observed{1, &authority.server};
-  observed.options.ca_file = authority.ca_file;
-  observed.options.cert_file = authority.cert_file;
-  observed.options.key_file = authority.key_file;
+  observed.options.access.ca_file = authority.ca_file;
+  observed.options.access.cert_file = authority.cert_file;
+  observed.options.access.key_file = authority.key_file;
   observed.master().script = {streaming()};
   observed.start();
   REQUIRE(observed.until([&] { return observed.seen.size() == 1; }));
@@ -198,8 +198,8 @@ TEST_CASE("a renewed certificate is shown with the next connection") {
 TEST_CASE("https is not left for http, wherever a master sends us") {
   Authority authority;
   Observed observed{1, &authority.server};
-  observed.options.ca_file = authority.ca_file;
-  observed.options.bearer_token = "t0ken";
+  observed.options.access.ca_file = authority.ca_file;
+  observed.options.access.bearer_token = "t0ken";
   observed.options.masters = {*MasterUrl::parse(observed.master().url())};
   observed.masters.push_back(std::make_unique<ScriptedMaster>(observed.context));
   const ScriptedMaster& plain = observed.master(1);
