@@ -32,6 +32,9 @@ class Succession final : public Driver {
     table_ = config.table;
     forward_ = ForwardAccept{table_};
     std::string passed_over;
+    // First of all: what asks closes its sockets, which after open()'s trials takes long.
+    const bool nft_there = is_there("nft");
+    const bool ipvs_there = is_there("ipvs");
     auto opened = driver_->open(config);
     if (!opened && name_ == "auto" && opened.error() != Errc::not_permitted &&
         opened.error() != Errc::bad_range) {
@@ -43,10 +46,8 @@ class Succession final : public Driver {
     if (!opened) return opened;
     opened->passed_over = std::move(passed_over);
     bpf_ = opened->driver == "bpf";
-    other_ = make(other_than(opened->driver), table_);
-    const auto there = other_->present();
-    if (there && *there == 0) other_.reset();
-    other_serves_ = other_ != nullptr;
+    other_serves_ = opened->driver == "ipvs" ? nft_there : ipvs_there;
+    if (other_serves_) other_ = make(other_than(opened->driver), table_);
     return opened;
   }
 
@@ -113,6 +114,12 @@ class Succession final : public Driver {
   std::string detail() const override { return driver_->detail(); }
 
  private:
+  /// Whether anything of that driver's is in the kernel, or cannot be said not to be.
+  bool is_there(std::string_view driver) const {
+    const auto count = make(driver, table_)->present();
+    return !count || *count > 0;
+  }
+
   std::string_view first_choice() const {
     return name_ == "auto" ? std::string_view{"ipvs"} : std::string_view{name_};
   }

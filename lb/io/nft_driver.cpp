@@ -70,7 +70,7 @@ class NftDriver final : public Driver {
   Result<void> commit(netlink::Writer& out);
   Result<void> probe(bool syn_failover);
   Result<KernelState> read_tables(netlink::Socket& socket) const;
-  Result<Dump> dump() const;
+  Result<Dump> dump();
   Result<KernelState::Schema> read_family(netlink::Socket& socket, Family family,
                                           const nft::TableInfo& table,
                                           nft::ElementReader& elements) const;
@@ -87,6 +87,9 @@ class NftDriver final : public Driver {
   std::optional<netlink::Socket> nft_;
   std::optional<netlink::Socket> routes_;
   std::optional<netlink::Socket> worker_nft_;  // the other thread's, for what it changes
+  /// For what it reads. Kept: to close one of these waits for whatever the kernel has yet to free
+  /// (`nft_rcv_nl_event`), tens of milliseconds after a change.
+  std::optional<netlink::Socket> reader_;
   std::optional<Monitor> monitor_;
   std::optional<UnansweredWatch> unanswered_;
   std::string detail_;
@@ -212,14 +215,20 @@ Result<KernelState> NftDriver::read_tables(netlink::Socket& socket) const {
   return state;
 }
 
-Result<Dump> NftDriver::dump() const {
-  auto socket = netlink::Socket::open(NETLINK_NETFILTER);
-  if (!socket) return socket.error();
-  const std::uint32_t before = nft::generation(*socket);
-  auto state = read_tables(*socket);
-  if (!state) return state.error();
+Result<Dump> NftDriver::dump() {
+  if (!reader_) {
+    auto socket = netlink::Socket::open(NETLINK_NETFILTER);
+    if (!socket) return socket.error();
+    reader_.emplace(std::move(*socket));
+  }
+  const std::uint32_t before = nft::generation(*reader_);
+  auto state = read_tables(*reader_);
+  if (!state) {
+    reader_.reset();  // the rest of an answer may still be in it
+    return state.error();
+  }
   Dump dump{.state = std::move(*state), .seen = {}};
-  if (nft::generation(*socket) == before) dump.seen.generation = before;
+  if (nft::generation(*reader_) == before) dump.seen.generation = before;
   for (const auto& [vip, applied] : dump.state.vips) dump.seen.elements += 1 + applied.slots.size();
   return dump;
 }
