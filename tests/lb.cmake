@@ -5,6 +5,16 @@ muster_test(lb_io_test LABEL unit
   SOURCES unit/lb/balancer_test.cpp unit/lb/fake_driver_test.cpp unit/lb/ipvs_plan_test.cpp unit/lb/limits_test.cpp unit/lb/netlink_test.cpp unit/lb/programmer_test.cpp
   DEPENDS muster::lb::io)
 
+# What stands in for driver bpf where that cannot be compiled, in every build: its symbols come before
+# the library's. A whole build without is made by -DMUSTER_BPF_DRIVER=OFF.
+set(absent)
+if(MUSTER_BPF)
+  set(absent ${PROJECT_SOURCE_DIR}/lb/io/bpf_absent.cpp)
+endif()
+muster_test(lb_bpf_absent_test LABEL unit
+  SOURCES unit/lb/bpf_absent_test.cpp ${absent}
+  DEPENDS muster::lb::io)
+
 add_library(muster_test_netns STATIC support/netns.cpp support/sockets.cpp)
 target_include_directories(muster_test_netns PUBLIC ${PROJECT_SOURCE_DIR})
 target_link_libraries(muster_test_netns PUBLIC muster::base Threads::Threads PRIVATE muster_options)

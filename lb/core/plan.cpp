@@ -1,5 +1,6 @@
 #include "lb/core/plan.hpp"
 
+#include <iterator>
 #include <utility>
 
 namespace muster::lb {
@@ -53,6 +54,55 @@ bool has(const FoundSlots& slots, std::uint32_t index) {
   return index < slots.size() && slots[index].has_value();
 }
 
+/// None of commands that are about an address.
+const Vip* vip_of(const Command& command) {
+  return std::visit(
+      [](const auto& one) -> const Vip* {
+        if constexpr (requires { one.vip; }) {
+          return &one.vip;
+        } else {
+          return nullptr;
+        }
+      },
+      command);
+}
+
+bool change(const Command& command, Applied& applied) {
+  return std::visit(Overloaded{
+                        [&](const PutSlot& c) { return put(applied.slots, c.index, c.backend); },
+                        [&](const ReplaceSlot& c) {
+                          if (!has(applied.slots, c.index)) return false;
+                          applied.slots[c.index] = c.backend;
+                          return true;
+                        },
+                        [&](const DropSlot& c) {
+                          if (!has(applied.slots, c.index)) return false;
+                          applied.slots[c.index].reset();
+                          return true;
+                        },
+                        [&](const PutSelector& c) {
+                          if (applied.selector || !is_size_class(c.selector.size)) return false;
+                          applied.selector = c.selector;
+                          return true;
+                        },
+                        [&](const ReplaceSelector& c) {
+                          if (!applied.selector || !is_size_class(c.selector.size)) return false;
+                          applied.selector = c.selector;
+                          return true;
+                        },
+                        [&](const DropSelector&) {
+                          const bool there = applied.selector.has_value();
+                          applied.selector.reset();
+                          return there;
+                        },
+                        [&](const PutRefusal&) { return !std::exchange(applied.refuses, true); },
+                        [&](const DropRefusal&) { return std::exchange(applied.refuses, false); },
+                        [](const PutHairpin&) { return true; },
+                        [](const DropHairpin&) { return true; },
+                    },
+                    command);
+}
+
 }  // namespace
 
 Plan plan(const Vip& vip, const Applied& applied, const std::optional<Service>& desired) {
@@ -104,53 +154,28 @@ bool serves(const Applied& applied, const std::optional<Service>& desired) {
 }
 
 bool apply(const Command& command, AppliedTable& table) {
-  const auto at = [&table](const Vip& vip) -> Applied& { return table[vip]; };
-  const auto done = [&table](const Vip& vip) {
-    const auto found = table.find(vip);
-    trim(found->second.slots);
-    if (found->second.empty()) table.erase(found);
-    return true;
+  return apply(std::span{&command, 1}, table);
+}
+
+bool apply(std::span<const Command> commands, AppliedTable& table) {
+  bool all = true;
+  auto at = table.end();
+  const auto leave = [&] {
+    if (at == table.end()) return;
+    trim(at->second.slots);
+    at = at->second.empty() ? table.erase(at) : std::next(at);
   };
-  const bool fits =
-      std::visit(Overloaded{
-                     [&](const PutSlot& c) { return put(at(c.vip).slots, c.index, c.backend); },
-                     [&](const ReplaceSlot& c) {
-                       if (!has(at(c.vip).slots, c.index)) return false;
-                       at(c.vip).slots[c.index] = c.backend;
-                       return true;
-                     },
-                     [&](const DropSlot& c) {
-                       if (!has(at(c.vip).slots, c.index)) return false;
-                       at(c.vip).slots[c.index].reset();
-                       return true;
-                     },
-                     [&](const PutSelector& c) {
-                       if (at(c.vip).selector || !is_size_class(c.selector.size)) return false;
-                       at(c.vip).selector = c.selector;
-                       return true;
-                     },
-                     [&](const ReplaceSelector& c) {
-                       if (!at(c.vip).selector || !is_size_class(c.selector.size)) return false;
-                       at(c.vip).selector = c.selector;
-                       return true;
-                     },
-                     [&](const DropSelector& c) {
-                       const bool there = at(c.vip).selector.has_value();
-                       at(c.vip).selector.reset();
-                       return there;
-                     },
-                     [&](const PutRefusal& c) { return !std::exchange(at(c.vip).refuses, true); },
-                     [&](const DropRefusal& c) { return std::exchange(at(c.vip).refuses, false); },
-                     [](const PutHairpin&) { return true; },
-                     [](const DropHairpin&) { return true; },
-                 },
-                 command);
-  std::visit(
-      [&](const auto& c) {
-        if constexpr (requires { c.vip; }) done(c.vip);
-      },
-      command);
-  return fits;
+  for (const Command& command : commands) {
+    const Vip* vip = vip_of(command);
+    if (vip == nullptr) continue;
+    if (at == table.end() || at->first != *vip) {
+      leave();
+      at = table.try_emplace(at, *vip);
+    }
+    all = change(command, at->second) && all;
+  }
+  leave();
+  return all;
 }
 
 }  // namespace muster::lb

@@ -1,8 +1,9 @@
 #include "lb/io/bpf_driver.hpp"
 
+#include <algorithm>
 #include <optional>
-#include <set>
 #include <utility>
+#include <vector>
 
 #include "lb/io/bpf_kernel.hpp"
 #include "lb/io/bpf_pins.hpp"
@@ -23,7 +24,7 @@ struct Own final : KernelState::Own {
   bpf::Content content;
 };
 
-void collect(const Command& command, bpf::Writes& writes, std::set<Vip>& touched) {
+void collect(const Command& command, bpf::Writes& writes, std::vector<Vip>& touched) {
   if (const auto* put = std::get_if<PutSlot>(&command)) {
     writes.puts.push_back({put->vip, put->index, put->backend});
   } else if (const auto* replaced = std::get_if<ReplaceSlot>(&command)) {
@@ -33,7 +34,9 @@ void collect(const Command& command, bpf::Writes& writes, std::set<Vip>& touched
   }
   std::visit(
       [&](const auto& one) {
-        if constexpr (requires { one.vip; }) touched.insert(one.vip);
+        if constexpr (requires { one.vip; }) {
+          if (touched.empty() || touched.back() != one.vip) touched.push_back(one.vip);
+        }
       },
       command);
 }
@@ -91,11 +94,11 @@ class BpfDriver final : public Driver {
     if (!done) return done;
     if (transaction.reset) record_.clear();
     bpf::Writes writes;
-    std::set<Vip> touched;
-    for (const Command& command : transaction.commands) {
-      lb::apply(command, record_);
-      collect(command, writes, touched);
-    }
+    lb::apply(transaction.commands, record_);
+    std::vector<Vip> touched;
+    for (const Command& command : transaction.commands) collect(command, writes, touched);
+    std::sort(touched.begin(), touched.end());
+    touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
     // Each that was touched is written anew, and with it cleared of suspicion.
     for (const Vip& vip : touched) {
       const auto applied = record_.find(vip);
