@@ -56,7 +56,7 @@ Result<void> Balancer::Impl::start() {
   range_v6_ = config.range_v6;
   auto opened = driver_->open(config);
   if (!opened) {
-    last_error_ = opened.error().message() + ": " + driver_->detail();
+    last_error_ = driver_->detail();
     return opened.error();
   }
   capabilities_ = *opened;
@@ -79,7 +79,7 @@ Result<void> Balancer::Impl::start() {
 
   auto state = driver_->read();
   if (!state) {
-    last_error_ = state.error().message() + ": " + driver_->detail();
+    last_error_ = driver_->detail();
     return state.error();
   }
   const bool absent = state->schema == KernelState::Schema::absent;
