@@ -77,8 +77,8 @@ void ShardStore::sweep(TimePoint now, TimePoint until) {
 void ShardStore::remember(Shard& shard, const ShardDelta& delta) {
   shard.log_bytes += size_of(delta);
   shard.log.push_back(delta);
-  while (!shard.log.empty() &&
-         (shard.log.size() > kMaxLogDeltas || shard.log_bytes > kMaxLogBytes)) {
+  const std::size_t most = std::clamp(shard.bytes / 2, kFreeLogBytes, kMaxLogBytes);
+  while (!shard.log.empty() && (shard.log.size() > kMaxLogDeltas || shard.log_bytes > most)) {
     shard.log_bytes -= size_of(shard.log.front());
     shard.log.pop_front();
   }

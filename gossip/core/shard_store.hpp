@@ -18,8 +18,11 @@
 namespace muster::gossip {
 
 inline constexpr std::size_t kMaxLogDeltas = 256;
-inline constexpr std::size_t kMaxLogBytes = std::size_t{256} * 1024;  // of one shard
-inline constexpr std::size_t kMaxOwnShards = 1024;                    // see ShardStore::own()
+/// Of one shard, and half of what is in it at most: the whole is then less to send than the way
+/// there. But for so much, which a few changes of a small shard take.
+inline constexpr std::size_t kMaxLogBytes = std::size_t{256} * 1024;
+inline constexpr std::size_t kFreeLogBytes = std::size_t{4} * 1024;
+inline constexpr std::size_t kMaxOwnShards = 1024;    // see ShardStore::own()
 inline constexpr std::size_t kMaxEmptyShards = 4096;  // remembered after their last record went
 
 /// All shards as this node holds them, and the writing of those it publishes.
