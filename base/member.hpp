@@ -35,4 +35,12 @@ struct Member {
   friend bool operator==(const Member&, const Member&) = default;
 };
 
+/// Takes out whoever is not alive and has been replaced: at its first endpoint a living member of a
+/// later epoch is. That is the same node with a new identity, as its disk was lost, or another one
+/// that was given its address; the former one cannot come back there.
+///
+/// For people and for counts only. Who works out which hosts are dead, or which news are old, has
+/// to remember the replaced too.
+void erase_replaced(std::vector<Member>& members);
+
 }  // namespace muster

@@ -140,7 +140,8 @@ void Gossip::on_timer(TimePoint now, Effects& fx) {
     jury_.long_silent = monitor_.silent_since();
     jury_.expire(now);
     judge_all_ = jury_.accused() > 0;
-    table_.forget(now - options_.timing.forget);
+    const auto forgotten = table_.forget(now - options_.timing.forget);
+    fx.forgotten.insert(fx.forgotten.end(), forgotten.begin(), forgotten.end());
     shards_.sweep(now, now - options_.timing.forget_empty);
     std::erase_if(told_, [&](const auto& t) { return now - t.second > Duration{2'000}; });
     expire_streams(now, fx);

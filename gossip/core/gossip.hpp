@@ -63,6 +63,7 @@ using StreamAction = std::variant<StreamOpen, StreamSend, StreamClose>;
 struct Effects {
   std::vector<Datagram> datagrams;
   std::vector<HostProbe> host_probes;
+  std::vector<NodeUid> forgotten;  // members; before those of `members` became known
   std::vector<MemberChange> members;
   std::vector<RecordWrite> records;  // replicated content that changed, in order
   std::vector<StreamAction> streams;

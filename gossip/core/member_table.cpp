@@ -75,8 +75,14 @@ MemberTable::Applied MemberTable::apply(const MemberHead& head, const ProfilePtr
   return Applied::changed;
 }
 
-void MemberTable::forget(TimePoint until) {
-  std::erase_if(entries_, [&](const Entry& e) { return !e.alive() && e.since < until; });
+std::vector<NodeUid> MemberTable::forget(TimePoint until) {
+  std::vector<NodeUid> forgotten;
+  std::erase_if(entries_, [&](const Entry& entry) {
+    const bool due = !entry.alive() && entry.since < until;
+    if (due) forgotten.push_back(entry.uid);
+    return due;
+  });
+  return forgotten;
 }
 
 std::vector<NodeUid> MemberTable::neighbours(const NodeUid& uid, bool forward) const {

@@ -40,8 +40,8 @@ class MemberTable {
   /// Takes what is newer. Without a profile only a known member changes; an unknown one that is
   /// not alive is never taken, so that nobody is taught to remember the dead.
   Applied apply(const MemberHead&, const ProfilePtr&, TimePoint now);
-  /// Forgets those not alive since before `until`.
-  void forget(TimePoint until);
+  /// Forgets those not alive since before `until`, and says who they were.
+  std::vector<NodeUid> forget(TimePoint until);
   void reserve(std::size_t count) { entries_.reserve(count); }
 
   const Entry* find(const NodeUid&) const noexcept;

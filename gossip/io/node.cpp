@@ -184,6 +184,7 @@ void Node::Impl::perform(Effects& fx) {
     counted_.round_trip = took;
   }
   for (const auto took : fx.repaired) metrics_.observe_repair(took);
+  forget(fx.forgotten);
   tell_members(std::move(fx.members));
   tell_records(std::move(fx.records));
   if (fx.superseded && callbacks_.on_superseded) asio::post(control_, callbacks_.on_superseded);
@@ -232,8 +233,12 @@ void Node::Impl::tell_records(std::vector<RecordWrite> records) {
 void Node::Impl::remember(const MemberRecord& record) {
   const std::scoped_lock lock{mutex_};
   members_.insert_or_assign(record.head.uid, to_member(record));
-  if (members_.size() <= kMaxMembers) return;
-  std::erase_if(members_, [&](const auto& m) { return core_->members().find(m.first) == nullptr; });
+}
+
+void Node::Impl::forget(const std::vector<NodeUid>& forgotten) {
+  if (forgotten.empty()) return;
+  const std::scoped_lock lock{mutex_};
+  for (const NodeUid& uid : forgotten) members_.erase(uid);
 }
 
 void Node::Impl::report(std::string problem) {
@@ -292,9 +297,11 @@ void Node::Impl::take_stats(TimePoint now) {
 }
 
 std::vector<Member> Node::Impl::members() const {
-  const std::scoped_lock lock{mutex_};
+  std::unique_lock lock{mutex_};
   std::vector<Member> all;
   for (const auto& [uid, member] : members_) all.push_back(member);
+  lock.unlock();
+  erase_replaced(all);
   return all;
 }
 

@@ -92,7 +92,7 @@ class Node {
   /// Blocks for milliseconds. The destructor does the same. What waits to be published is lost.
   void stop();
 
-  /// As of a moment ago; sorted by id, this node included.
+  /// As of a moment ago; sorted by id, this node included, without the replaced (erase_replaced()).
   std::vector<Member> members() const;
   /// Where others listen, the living first: to be kept on disk and given as `join` at the next
   /// start. Empty while this node knows nobody: keep what is on disk then.

@@ -132,6 +132,7 @@ class Node::Impl {
   void report(std::string problem);
   void report_refusals();
   void remember(const MemberRecord&);
+  void forget(const std::vector<NodeUid>&);
   void take_stats(TimePoint now);
 
   // node_net.cpp
@@ -193,7 +194,7 @@ class Node::Impl {
   NodeStats counted_;  // what only the shell can count
 
   mutable std::mutex mutex_;
-  std::map<NodeUid, Member> members_;  // guarded by mutex_
+  std::map<NodeUid, Member> members_;  // those of core_; guarded by mutex_
   NodeStats stats_;                    // guarded by mutex_
 };
 

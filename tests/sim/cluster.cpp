@@ -76,6 +76,7 @@ void Cluster::boot(Index i, std::vector<Endpoint> seeds, std::span<const MemberR
   node.host_up = true;
   node.socket.clear();
   node.replica.clear();
+  node.told.clear();
   node.paused_until = {};
   GossipOptions options;
   options.self = node.uid;
@@ -315,7 +316,9 @@ void Cluster::perform(Index i, Effects& fx) {
                                                  .bytes = {},
                                                  .uid = probe.uid});
   }
+  for (const NodeUid& uid : fx.forgotten) node.told.erase(uid);
   for (const MemberChange& change : fx.members) {
+    node.told.insert(change.after.head.uid);
     trace_ = mix(trace_, change.after.head.uid.low + static_cast<std::uint64_t>(i));
     const auto who = find(change.after.head.uid);
     const MemberStatus status = change.after.head.status;

@@ -67,6 +67,7 @@ class Cluster {
     std::uint64_t stream_bytes = 0;
     std::uint64_t superseded = 0;
     std::vector<std::string> lost;  // shards of own()
+    std::set<NodeUid> told;         // members, as Effects name and forget them
     std::map<std::string, std::map<std::string, std::vector<std::byte>>> replica;  // from Effects
     TimePoint wake = TimePoint::max();
     std::uint32_t life = 0;  // of the process: events for an earlier one are void

@@ -209,6 +209,28 @@ TEST_CASE("five nodes find each other, see one leave and one stop, and share rec
   }));
 }
 
+TEST_CASE("a node with a new identity takes the place of the former one in the list") {
+  Running first;
+  Running second;
+  first.start(1, {}, {key(7)});
+  second.start(2, {first.at}, {key(7)});
+  REQUIRE(eventually({&first, &second}, [&] { return first.alive() == 2; }));
+  second.node->stop();
+  REQUIRE(eventually({&first}, [&] { return first.alive() == 1; }));
+  CHECK(first.node->members().size() == 2);
+  Running again;
+  again.at = second.at;
+  NodeOptions options;
+  options.join = {first.at};
+  options.keys = {key(7)};
+  options.epoch = 2;
+  again.start(3, std::move(options));
+  REQUIRE(eventually({&first, &again}, [&] { return first.alive() == 2; }));
+  const auto members = first.node->members();
+  REQUIRE(members.size() == 2);
+  CHECK(members.back().id == NodeId{"00000000-0000-4000-8000-000000000003"});
+}
+
 TEST_CASE("a node joins by a name, asked again until somebody answers there") {
   TinyDns dns;
   Running first;
