@@ -20,7 +20,7 @@ target_include_directories(muster_test_netns PUBLIC ${PROJECT_SOURCE_DIR})
 target_link_libraries(muster_test_netns PUBLIC muster::base Threads::Threads PRIVATE muster_options)
 
 # Where namespaces cannot be made a scenario prints "SKIPPED: <reason>", and ctest shows it so.
-add_executable(lb_scenarios scenarios/lb_affinity_test.cpp scenarios/lb_bpf_test.cpp scenarios/lb_driver_test.cpp scenarios/lb_forward_test.cpp scenarios/lb_life_test.cpp scenarios/lb_policy_test.cpp scenarios/lb_size_test.cpp scenarios/lb_traffic_test.cpp)
+add_executable(lb_scenarios scenarios/lb_affinity_test.cpp scenarios/lb_bpf_test.cpp scenarios/lb_container_test.cpp scenarios/lb_driver_test.cpp scenarios/lb_forward_test.cpp scenarios/lb_life_test.cpp scenarios/lb_policy_test.cpp scenarios/lb_size_test.cpp scenarios/lb_traffic_test.cpp)
 target_link_libraries(lb_scenarios PRIVATE muster_test_main muster_options muster_test_netns muster::lb::io)
 doctest_discover_tests(lb_scenarios
   PROPERTIES LABELS scenario TIMEOUT 300 SKIP_REGULAR_EXPRESSION "SKIPPED: ")
