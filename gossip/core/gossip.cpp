@@ -177,7 +177,7 @@ void Gossip::finish(TimePoint now, Effects& fx) {
 TimePoint Gossip::next_deadline() const {
   if (left_) return next_sweep_;  // nothing else is done any more, nor ever due
   TimePoint at = std::min({monitor_.next_deadline(), next_knock_, next_sweep_});
-  if (judge_all_) at = std::min(at, next_judgement_);
+  if (judge_all_) at = std::min(at, std::max(next_judgement_, quiet_until_));  // see judge()
   if (refute_at_) at = std::min(at, *refute_at_);
   if (shards_.restamping()) at = std::min(at, next_restamp_);
   for (const auto& [uid, inquiry] : inquiries_) at = std::min(at, inquiry.until);

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 namespace muster::gossip::sim {
 namespace {
 
 constexpr std::size_t kSocketBuffer = 4 * 1024 * 1024;
 constexpr std::size_t kIpUdp = 28;
+constexpr std::uint32_t kMaxWakes = 1'000;
 
 std::uint64_t hash_bytes(std::span<const std::byte> bytes, std::uint64_t seed) {
   return hash_text({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, seed);
@@ -367,6 +369,9 @@ void Cluster::handle(Body& body) {
     case What::wake: {
       if (node.wake != now_) return;
       node.wake = TimePoint::max();
+      node.wakes = node.woken == now_ ? node.wakes + 1 : 0;
+      node.woken = now_;
+      if (node.wakes > kMaxWakes) throw std::logic_error{"a node is due again and again"};
       if (now_ < node.paused_until) break;
       // Drain before judging timers.
       for (auto& [from, bytes] : std::exchange(node.socket, {})) {

@@ -70,7 +70,9 @@ class Cluster {
     std::set<NodeUid> told;         // members, as Effects name and forget them
     std::map<std::string, std::map<std::string, std::vector<std::byte>>> replica;  // from Effects
     TimePoint wake = TimePoint::max();
-    std::uint32_t life = 0;  // of the process: events for an earlier one are void
+    TimePoint woken;          // last
+    std::uint32_t wakes = 0;  // at that very moment, after the first
+    std::uint32_t life = 0;   // of the process: events for an earlier one are void
     std::vector<std::pair<Endpoint, std::vector<std::byte>>> socket;  // while paused
     bool running() const noexcept { return core != nullptr; }
   };
