@@ -132,6 +132,12 @@ Result<void> NftDriver::probe(bool syn_failover) {
   return {};
 }
 
+/// Says nothing of what the kernel can do.
+bool passes(const ErrorCode& error) {
+  const int value = error.value();
+  return value == ENOBUFS || value == ENOMEM || value == EAGAIN || value == EINTR || value == EBUSY;
+}
+
 Result<Capabilities> NftDriver::open(const DriverConfig& config) {
   config_ = config;
   auto nft = netlink::Socket::open(NETLINK_NETFILTER);
@@ -144,7 +150,10 @@ Result<Capabilities> NftDriver::open(const DriverConfig& config) {
   Capabilities capabilities{
       .driver = "nft", .syn_failover = true, .syn_failover_missing = {}, .passed_over = {}};
   auto able = probe(true);
-  if (!able && able.error().value() != EPERM) {
+  // Without failover the tables are others, and those that serve would be replaced: not for what
+  // is gone in a moment.
+  if (!able && passes(able.error())) able = probe(true);
+  if (!able && able.error().value() != EPERM && !passes(able.error())) {
     const std::string why = able.error().message();
     able = probe(false);
     syn_failover_ = capabilities.syn_failover = false;

@@ -138,6 +138,8 @@ def refusing(r, answers):
         r.hold(f"it serves, {tried} starts", True)
         r.room.before(1, "")
         r.room.restart(1)
+    gave_up = [line for line in r.room("logs", 1).splitlines() if "no SYN failover" in line]
+    r.hold("no refusal was taken for what the kernel cannot do", not gave_up, gave_up[:3])
     nothing_failed_but(r, seen, 1)
     r.figure(f"{tried} starts, {ends} ended with an error and were begun anew")
 
