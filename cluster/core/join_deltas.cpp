@@ -22,7 +22,9 @@ void join_changes(std::vector<Change<T>>& first, std::vector<Change<T>> then, Ke
     }
   }
   // What came and went, or went and came back, has not changed.
-  std::erase_if(first, [](const Change<T>& c) { return c.before == c.after; });
+  std::erase_if(first, [](const Change<T>& c) {
+    return c.before == c.after || (c.before && c.after && *c.before == *c.after);
+  });
 }
 
 }  // namespace

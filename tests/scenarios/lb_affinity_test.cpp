@@ -10,14 +10,18 @@
 namespace muster::lb {
 namespace {
 
+/// Clients by the dozen: the source address is what counts.
+void add_clients(const Topology& net) {
+  for (int i = 3; i <= 30; ++i) {
+    net.client.shell("ip addr add 10.1.0." + std::to_string(i) + "/24 dev eth0");
+  }
+}
+
 TEST_CASE("by source hash a client stays with its backend, and only who must moves") {
   MUSTER_NEEDS_NETNS();
   Topology net;
   const auto servers = serve_all(net);
-  // Clients by the dozen: the source address is what counts.
-  for (int i = 3; i <= 30; ++i) {
-    net.client.shell("ip addr add 10.1.0." + std::to_string(i) + "/24 dev eth0");
-  }
+  add_clients(net);
   Node node{net.node};
   node.allocate(allocation("web.marathon", "11.0.0.1", "fd01:c::1"));
   const VipPolicy policy{.spread = VipPolicy::Spread::source_hash};
@@ -91,9 +95,7 @@ TEST_CASE("affinity holds for udp, and a client that was away for longer is bala
   MUSTER_NEEDS_NETNS();
   Topology net;
   const auto servers = serve_all(net);
-  for (int i = 3; i <= 30; ++i) {
-    net.client.shell("ip addr add 10.1.0." + std::to_string(i) + "/24 dev eth0");
-  }
+  add_clients(net);
   Node node{net.node};
   node.allocate(allocation("web.marathon", "11.0.0.1"));
   const VipPolicy policy{.affinity_seconds = 10};

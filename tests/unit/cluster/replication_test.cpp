@@ -331,6 +331,11 @@ TEST_CASE("what comes and goes in one call is no change") {
   then.tasks = {{task, nullptr}};
   join(delta, then);
   CHECK(delta.tasks.empty());
+  // The same again is not the same object.
+  delta.tasks = {{task, nullptr}};
+  then.tasks = {{nullptr, std::make_shared<const Task>(make_task("t1"))}};
+  join(delta, then);
+  CHECK(delta.tasks.empty());
   delta.tasks = {{nullptr, task}};
   join(delta, {});
   CHECK(delta.tasks.size() == 1);
