@@ -21,6 +21,7 @@ Gossip::Gossip(GossipOptions options, Sealer& sealer, Rng rng, TimePoint now)
   options_.profile.instance = link_.session();
   table_.apply({options_.self, options_.epoch, 0, MemberStatus::alive},
                std::make_shared<const Profile>(options_.profile), now);
+  shuffle_seeds();
   next_knock_ = now;
   agreed_at_ = now;
   digest_gap_ = options_.timing.first_repair;

@@ -204,6 +204,8 @@ class Gossip {
   void send_shard_entries(const Endpoint& at, const Digest&);
   void send_records(const Endpoint& at, const std::vector<NodeUid>&);
   void knock(TimePoint now);
+  void knock_at_seeds(std::size_t count);
+  void shuffle_seeds();
   void ask_digest(const Endpoint& at, TimePoint now);
 
   // gossip_shards.cpp
@@ -252,6 +254,10 @@ class Gossip {
   TimePoint next_knock_{};
   Duration knock_gap_{200};
   TimePoint next_seed_knock_{};
+  TimePoint next_heal_{};
+  std::vector<Endpoint> seed_order_;
+  std::size_t seed_turn_ = 0;      // whose turn it is in it
+  std::size_t seeds_untried_ = 0;  // of this order
   TimePoint next_digest_{};
   Duration digest_gap_{};
   std::uint32_t foreign_root_ = 0;

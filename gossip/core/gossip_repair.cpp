@@ -24,45 +24,65 @@ constexpr std::size_t kMaxShardEntries = 64;
 void Gossip::set_seeds(std::vector<Endpoint> seeds, TimePoint now) {
   if (seeds == options_.seeds) return;
   options_.seeds = std::move(seeds);
-  if (joined()) return;
+  shuffle_seeds();
   next_knock_ = now;
   knock_gap_ = kFirstKnock;
 }
 
+/// An order of this node's own, begun anew.
+void Gossip::shuffle_seeds() {
+  seed_order_ = options_.seeds;
+  for (std::size_t left = seed_order_.size(); left > 1; --left) {
+    std::swap(seed_order_[left - 1], seed_order_[rng_.below(left)]);
+  }
+  seed_turn_ = 0;
+  seeds_untried_ = seed_order_.size();
+}
+
+void Gossip::knock_at_seeds(std::size_t count) {
+  const Join me{{self(), table_.find(options_.self)->profile}};
+  for (std::size_t i = 0; i < std::min(count, seed_order_.size()); ++i) {
+    const Endpoint& seed = seed_order_[seed_turn_];
+    seed_turn_ = (seed_turn_ + 1) % seed_order_.size();
+    if (seeds_untried_ > 0) --seeds_untried_;
+    const bool known =
+        std::any_of(table_.entries().begin(), table_.entries().end(),
+                    [&](const auto& entry) { return entry.alive() && entry.endpoint() == seed; });
+    if (!known) out_.send(seed, me);
+  }
+}
+
 void Gossip::knock(TimePoint now) {
-  const MemberRecord me{self(), table_.find(options_.self)->profile};
-  const auto random_seed = [&]() -> const Endpoint& {
-    return options_.seeds[rng_.below(options_.seeds.size())];
-  };
   // Of many, as a master lists its agents, most may not be of us: then more.
-  const std::size_t share = options_.seeds.size() / 32;
-  if (table_.alive() <= 1) {
-    // Alone: three at a time, for ever, slower and slower.
-    const std::size_t count = std::clamp(share, kLeastKnocks, kMostKnocks);
-    for (std::size_t i = 0; i < count && !options_.seeds.empty(); ++i) {
-      out_.send(random_seed(), Join{me});
-    }
+  const std::size_t share = std::min(options_.seeds.size() / 32, kMostKnocks);
+  // Every seed once, soon, also when one has answered: it may know as few as we do. Those that are
+  // alone go on for ever, slower and slower.
+  const bool hurry = seeds_untried_ > 0;
+  const bool alone = !joined();
+  if (alone || hurry) {
+    knock_at_seeds(std::max(share, kLeastKnocks));
+  } else if (now >= next_seed_knock_) {
+    // Others may have found each other, and not us.
+    knock_at_seeds(std::max<std::size_t>(share, 1));
+    next_seed_knock_ = now + kSeedKnock + Duration{rng_.below(2'500)};
+  }
+  if (alone || hurry) {
     next_knock_ = now + knock_gap_ + Duration{rng_.below(100)};
-    knock_gap_ = std::min(knock_gap_ * 2, kLastKnock);
+    if (!hurry) knock_gap_ = std::min(knock_gap_ * 2, kLastKnock);
   } else {
     knock_gap_ = kFirstKnock;
     next_knock_ = now + options_.timing.heal + Duration{rng_.below(200)};
   }
+  if (now < next_heal_) return;
+  next_heal_ = now + options_.timing.heal;
   std::vector<const MemberTable::Entry*> dead;
   for (const auto& entry : table_.entries()) {
     if (!entry.alive() && entry.status != MemberStatus::left) dead.push_back(&entry);
   }
   // One of the dead: how the two sides of a partition find each other again.
-  if (!dead.empty()) out_.send(dead[rng_.below(dead.size())]->endpoint(), Join{me});
-  if (now < next_seed_knock_ || options_.seeds.empty()) return;
-  next_seed_knock_ = now + kSeedKnock + Duration{rng_.below(2'500)};
-  // Others may have found each other, and not us.
-  for (std::size_t i = 0; i < std::clamp<std::size_t>(share, 1, kMostKnocks); ++i) {
-    const Endpoint& seed = random_seed();
-    const bool known =
-        std::any_of(table_.entries().begin(), table_.entries().end(),
-                    [&](const auto& entry) { return entry.alive() && entry.endpoint() == seed; });
-    if (!known) out_.send(seed, Join{me});
+  if (!dead.empty()) {
+    const MemberRecord me{self(), table_.find(options_.self)->profile};
+    out_.send(dead[rng_.below(dead.size())]->endpoint(), Join{me});
   }
 }
 

@@ -81,7 +81,7 @@ void strangers_meet(std::uint64_t seed) {
   REQUIRE(took);
   MESSAGE(kNodes, " of ", agents.size(), " agents' nodes met after ", took->count(), " ms, ", asked,
           " asked the master");
-  CHECK(*took <= 20s);
+  CHECK(*took <= 5s);
   CHECK(asked <= kNodes + kNodes / 2);
   CHECK(net.false_deaths() == 0);
 }
