@@ -28,12 +28,23 @@ export function duration(seconds) {
 
 const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
-/** good: takes connections; warn: some of its backends drain; bad: refuses every connection. */
+/** What a backend is to new connections, in a word or two; out: it gets none. */
+export function backendState(backend) {
+  const out = backend.weight === 0;
+  if (backend.ejected) return {out, text: 'does not answer'};
+  if (backend.pending) return {out, text: out ? 'not in the kernel yet' : 'about to change'};
+  if (out) return {out, text: 'draining'};
+  if (backend.starting) return {out, text: 'starting slowly'};
+  return {out, text: backend.weight === 1 ? 'serving' : `weight ${backend.weight}`};
+}
+
+/** good: takes connections; warn: some of its backends get none; bad: refuses every connection. */
 export function vipState(vip) {
   const backends = vip.backend ?? [];
   const serving = backends.filter((b) => b.weight > 0).length;
   if (vip.quarantined) return {state: 'bad', serving, text: 'the kernel refuses this VIP'};
-  if (serving === 0) return {state: 'bad', serving, text: backends.length ? 'all draining' : 'no backend'};
+  if (backends.length === 0) return {state: 'bad', serving, text: 'no backend'};
+  if (serving === 0) return {state: 'bad', serving, text: backends.some((b) => b.pending) ? 'not in the kernel yet' : 'all draining'};
   if (serving < backends.length) return {state: 'warn', serving, text: `${serving} of ${backends.length}`};
   return {state: 'good', serving, text: String(backends.length)};
 }

@@ -1,6 +1,6 @@
 // Puts what the model says on the page. Text from the cluster goes in as text, never as markup.
 
-import {count, duration, pickNodes, pickVips, rate, sparkline, vipKey} from './model.js';
+import {backendState, count, duration, pickNodes, pickVips, rate, sparkline, vipKey} from './model.js';
 
 const kPage = 100;      // rows shown at first, and added by each press of "more"
 const kMaxBlocks = 12;  // backends drawn one by one
@@ -89,10 +89,10 @@ function backendRow() {
   return {
     element: make('tr', {}, ...cells),
     update({backend, perSecond}) {
-      const drains = backend.weight === 0;
+      const state = backendState(backend);
       say(cells[0], String(backend.endpoint ?? `${backend.ip}:${backend.port}`));
-      set(cells[1], 'class', drains ? 'state-drain' : '');
-      say(cells[1], drains ? 'draining' : backend.weight === 1 ? 'serving' : `weight ${backend.weight}`);
+      set(cells[1], 'class', state.out ? 'state-drain' : '');
+      say(cells[1], state.text);
       say(cells[2], rate(perSecond));
       say(cells[3], count(backend.connections));
     },
@@ -132,7 +132,7 @@ function vipRow(_, rates) {
       current = row;
       const {vip, state} = row;
       set(dot, 'data-state', state.state);
-      set(dot, 'aria-label', {good: 'serving', warn: 'partly draining', bad: 'refusing'}[state.state]);
+      set(dot, 'aria-label', {good: 'serving', warn: 'serving in part', bad: 'refusing'}[state.state]);
       const text = String(vip.vip), cut = text.indexOf('.l4lb.');
       const port = text.slice(text.lastIndexOf(':'));
       say(name, cut < 0 ? text : text.slice(0, cut) + port);

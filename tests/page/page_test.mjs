@@ -142,6 +142,24 @@ test('a backend that drains is shown inside its VIP, by keyboard', () => onPage(
   assert.equal(await page.textContent('.backs span:last-child'), '2 of 3');
 }));
 
+test('why a backend gets no new connections is said, and that one starts slowly', () => {
+  const odd = vip('web.marathon', [0, 0, 0, 1, 1, 3]);
+  Object.assign(odd.backend[0], {ejected: true, pending: true});
+  odd.backend[1].pending = true;
+  odd.backend[3].pending = true;
+  odd.backend[4].starting = true;
+  const refused = vip('api.marathon', [0, 0], {id: 2});
+  refused.backend[0].pending = true;
+  return onPage(plain([odd, refused]), {}, async (page) => {
+    await page.locator('details[data-name^="web"] summary').click();
+    const rows = page.locator('.inside tbody tr');
+    await rows.first().waitFor();
+    assert.deepEqual(await rows.locator('td:nth-child(2)').allTextContents(),
+      ['does not answer', 'not in the kernel yet', 'draining', 'about to change', 'starting slowly', 'weight 3']);
+    assert.equal(await page.textContent('details[data-name^="api"] .backs span:last-child'), 'not in the kernel yet');
+  });
+});
+
 test('an open VIP stays open, and keeps the focus, while its backends change', () => {
   const answers = plain();
   return onPage(answers, {}, async (page) => {
