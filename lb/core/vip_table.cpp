@@ -147,38 +147,41 @@ void VipTable::apply_task(const Change<Task>& change, std::set<Vip>& touched) {
   if (!change.before && !change.after) return;
   const TaskKey key = key_of(change.after ? *change.after : *change.before);
   Contributions after = change.after ? contributions_of(*change.after) : Contributions{};
-  const auto known = tasks_.find(key);
-  Contributions before = known == tasks_.end() ? Contributions{} : std::move(known->second);
+  if (after.empty() && !tasks_.contains(key)) return;
+  const auto task = tasks_.try_emplace(key).first;
+  std::vector<Declared::iterator>& declares = task->second;
+  const auto touch = [&](const VipLabel& label) {
+    for (const Vip& vip : vips_of(label)) touched.insert(vip);
+  };
 
-  for (const auto& [label, contribution] : before) {
-    if (after.contains(label)) continue;
-    const auto declared = declared_.find(label);
-    declared->second.erase(key);
-    const bool last = declared->second.empty();
-    if (last) declared_.erase(declared);
-    if (last) {
-      disown(label, touched);
+  for (auto each = declares.begin(); each != declares.end();) {
+    const Declared::iterator declared = *each;
+    if (after.contains(declared->first)) {
+      ++each;
+      continue;
+    }
+    each = declares.erase(each);
+    declared->second.erase(&task->first);
+    if (declared->second.empty()) {
+      disown(declared->first, touched);
+      declared_.erase(declared);
     } else {
-      for (const Vip& vip : vips_of(label)) touched.insert(vip);
+      touch(declared->first);
     }
   }
-  for (const auto& [label, contribution] : after) {
-    const auto old = before.find(label);
-    if (old != before.end() && old->second == contribution) continue;
-    auto& tasks = declared_[label];
-    const bool first = tasks.empty();
-    tasks.insert_or_assign(key, contribution);
-    if (first) {
+  for (auto& [label, contribution] : after) {
+    const auto declared = declared_.try_emplace(label).first;
+    const auto [at, fresh] = declared->second.try_emplace(&task->first);
+    if (!fresh && at->second == contribution) continue;
+    at->second = std::move(contribution);
+    if (fresh) declares.push_back(declared);
+    if (fresh && declared->second.size() == 1) {
       own(label, touched);
     } else {
-      for (const Vip& vip : vips_of(label)) touched.insert(vip);
+      touch(label);
     }
   }
-  if (after.empty()) {
-    tasks_.erase(key);
-  } else {
-    tasks_.insert_or_assign(key, std::move(after));
-  }
+  if (declares.empty()) tasks_.erase(task);
 }
 
 void VipTable::apply_allocation(const Change<VipAllocation>& change, std::set<Vip>& touched) {

@@ -81,7 +81,12 @@ class VipTable {
     friend auto operator<=>(const Contribution&, const Contribution&) = default;
   };
   using Contributions = std::map<VipLabel, Contribution>;
-  using ByTask = std::map<TaskKey, Contribution>;
+  /// The keys are those of tasks_, where they are kept once.
+  struct ByKey {
+    bool operator()(const TaskKey* a, const TaskKey* b) const { return *a < *b; }
+  };
+  using ByTask = std::map<const TaskKey*, Contribution, ByKey>;
+  using Declared = std::map<VipLabel, ByTask>;
 
   Contributions contributions_of(const Task& task) const;
   bool is_local(const Task& task) const;
@@ -110,10 +115,11 @@ class VipTable {
   std::string node_zone_;
   std::map<VipName, VipAllocation> allocations_;
   std::map<VipName, std::vector<IpAddress>> former_;
-  std::map<TaskKey, Contributions> tasks_;
   /// Without their policies: those are no part of what names a Vip. Never holds an empty inner map.
   /// Labels of one name are neighbours.
-  std::map<VipLabel, ByTask> declared_;
+  Declared declared_;
+  /// What each task declares; never nothing.
+  std::map<TaskKey, std::vector<Declared::iterator>> tasks_;
   Outliers outliers_;
   SlowStart slow_start_;
   bool complete_ = false;  // the first whole state has been taken in
