@@ -19,6 +19,7 @@
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 
+#include "base/io/bulk.hpp"
 #include "base/io/log_once.hpp"
 #include "base/io/state_file.hpp"
 #include "base/io/task_group.hpp"
@@ -259,7 +260,7 @@ int Daemon::Impl::run() {
     tasks_.spawn(wait_for_signal());
     tasks_.spawn(keep_watchdog());
     notify("READY=1");
-    context_.run();
+    run_with_bulk(context_);
   }
   if (mesh_ != nullptr) mesh_->stop();
   if (dns_ != nullptr) dns_->stop();
@@ -358,7 +359,7 @@ void Daemon::Impl::take_more() {
   deliver(cluster_.advance(kSliceRecords, Clock::now(), std::chrono::system_clock::now()));
   working_ = cluster_.busy();
   if (working_) {
-    asio::post(context_, [this] { take_more(); });
+    post_bulk(context_.get_executor(), [this] { take_more(); });
   } else {
     // Freeing a large one takes as long as several slices: not here.
     asio::post(workers_, [freed = std::move(in_work_)]() mutable { freed.reset(); });
@@ -429,7 +430,7 @@ asio::awaitable<void> Daemon::Impl::save_when_changed() {
       changed_ = false;
       auto job = std::make_shared<cluster::SaveJob>();
       while (!job->collect(cluster_, kSliceTasks)) {
-        if (!stopping) co_await asio::post(context_, asio::use_awaitable);
+        if (!stopping) co_await yield_to_others(context_.get_executor());
       }
       asio::post(workers_, [path, job, logged = &log_once_, control = context_.get_executor()] {
         const auto written = replace_file(path, job->write());

@@ -15,6 +15,7 @@
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 
+#include "base/io/bulk.hpp"
 #include "cluster/core/first_contact.hpp"
 #include "daemon/version.hpp"
 
@@ -403,7 +404,7 @@ void Mesh::drain() {
     inbox_.pop_front();
   }
   on_delta_(cluster_.replicate(slice, Clock::now()));
-  asio::post(control_, [this] { drain(); });
+  post_bulk(control_, [this] { drain(); });
 }
 
 std::string Mesh::reload_keys() {

@@ -4,8 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <utility>
 
-#include <boost/asio/post.hpp>
-
+#include "base/io/bulk.hpp"
 #include "lb/io/balancer_impl.hpp"
 #include "lb/io/driver_choice.hpp"
 
@@ -133,7 +132,7 @@ void Balancer::Impl::apply(const ClusterDelta& delta) {
     take(waiting_.front());
     waiting_.pop_front();
   }
-  work(began);
+  if (!work_posted_) work(began);
   // Somebody starts slowly, and will be due for more sooner than anything else is.
   const auto due = programmer_.table().next();
   if (due && *due < wake_.expiry()) wake_.cancel();
@@ -167,7 +166,7 @@ void Balancer::Impl::work(TimePoint since) {
 void Balancer::Impl::work_later() {
   if (work_posted_) return;
   work_posted_ = true;
-  asio::post(control_, [weak = weak_from_this()] {
+  post_bulk(control_, [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (!self) return;
     self->work_posted_ = false;

@@ -26,8 +26,8 @@ namespace muster::lb {
 namespace asio = boost::asio;
 
 /// How long apply() and each following step may hold the control thread. A step that has begun
-/// takes some 10 ms more at worst.
-inline constexpr Duration kSlice{8};
+/// takes some 6 ms more at worst.
+inline constexpr Duration kSlice{5};
 inline constexpr Duration kFirstBackoff{100};
 /// A route is refused while its source address is not there, or not yet tried for duplicates.
 inline constexpr Duration kFirstRouteRetry{250};

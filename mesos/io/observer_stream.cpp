@@ -3,8 +3,7 @@
 #include <functional>
 #include <string_view>
 
-#include <boost/asio/post.hpp>
-
+#include "base/io/bulk.hpp"
 #include "mesos/core/recordio.hpp"
 #include "mesos/io/observer_impl.hpp"
 #include "mesos/io/worker.hpp"
@@ -80,7 +79,7 @@ asio::awaitable<void> Observer::Impl::take_records(MasterUrl url, std::optional<
     if (leaving()) co_return;  // a former leader's last words
     const bool go_on = co_await take_record(std::move(*record), peer, url, ending);
     if (!go_on) co_return;
-    if (++in_slice % kEventsPerSlice == 0) co_await asio::post(control_, asio::use_awaitable);
+    if (++in_slice % kEventsPerSlice == 0) co_await yield_to_others(control_);
   }
 }
 
