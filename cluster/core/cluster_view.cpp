@@ -18,17 +18,26 @@ class Touched {
  public:
   explicit Touched(const Map& map) : map_{map} {}
   void note(const typename Map::key_type& key) {
-    const auto [it, added] = before_.try_emplace(key);
-    if (added) it->second = find_or_null(map_, key);
+    const auto size = before_.size();
+    const auto it = before_.try_emplace(before_.end(), key);  // much comes in order
+    if (before_.size() > size) it->second = find_or_null(map_, key);
   }
   /// For who has looked already.
   void note(const typename Map::key_type& key, const typename Map::mapped_type& before) {
-    before_.try_emplace(key, before);
+    before_.try_emplace(before_.end(), key, before);
   }
   template <class Changes>
   void finish(Changes& changes) const {
+    auto now = map_.begin();
+    const bool most = before_.size() > map_.size() / 8;  // then side by side
     for (const auto& [key, before] : before_) {
-      const auto after = find_or_null(map_, key);
+      if (most) {
+        while (now != map_.end() && now->first < key) ++now;
+      } else {
+        now = map_.find(key);
+      }
+      const bool there = now != map_.end() && !(key < now->first);
+      const auto after = there ? now->second : nullptr;
       if (before == after || (before && after && *before == *after)) continue;
       changes.push_back({before, after});
     }
@@ -119,7 +128,7 @@ void ClusterView::apply_task(const RecordWrite& write, Batch& batch) {
     } else if (task->from_agent && !known->from_agent && shadowed_.size() < kMaxTasks) {
       shadowed_[key] = known;
     }
-    return put_task(std::move(*task), batch);
+    return put_task(std::move(*task), known, batch);
   }
   const auto key = parse_task_key(write.key);
   if (!key) return refuse(write, DecodeError::bad_key);
@@ -130,7 +139,7 @@ void ClusterView::apply_task(const RecordWrite& write, Batch& batch) {
   if (write.shard.kind == ShardKind::agent_tasks) {
     if (!known->from_agent) return;
     if (shadow) {
-      put_task(Task{*shadow.mapped()}, batch);
+      put_task(Task{*shadow.mapped()}, known, batch);
     } else {
       remove_task(*key, batch);
     }
@@ -322,7 +331,8 @@ RecordWrite ClusterView::read(const ShardId& shard, const RecordKey& key) const 
   return write;
 }
 
-void ClusterView::put_task(Task task, Batch& batch) {
+/// `known`: any_task() of it.
+void ClusterView::put_task(Task task, const std::shared_ptr<const Task>& known, Batch& batch) {
   const TaskKey key = key_of(task);
   const auto agent = agents_.find(task.agent_id);
   const auto framework = frameworks_.find(task.framework_id);
@@ -335,20 +345,21 @@ void ClusterView::put_task(Task task, Batch& batch) {
   }
   Tasks& to = whole ? tasks_ : waiting_;
   Tasks& from = whole ? waiting_ : tasks_;
-  if (const auto known = any_task(key)) {
+  if (known) {
     if (known->agent_id != task.agent_id) remove_task(key, batch);
   } else if (tasks_.size() + waiting_.size() >= kMaxTasks) {
     return note_problem({"task_limit", "task " + key.task.str(),
                          "there are " + std::to_string(kMaxTasks) + " tasks already"});
   }
   // The node moves with its key, at which of_agent_ points.
-  if (auto node = from.extract(key)) {
+  if (auto node = known ? from.extract(key) : Tasks::node_type{}) {
     batch.tasks.note(key, whole ? nullptr : node.mapped());
     to.insert(std::move(node));
   }
-  const auto [place, added] = to.try_emplace(key);
+  const auto size = to.size();
+  const auto place = to.try_emplace(to.end(), key);  // much comes in order
   batch.tasks.note(key, whole ? place->second : nullptr);
-  if (added) of_agent_[task.agent_id].insert(&place->first);
+  if (to.size() > size) of_agent_[task.agent_id].insert(&place->first);
   place->second = std::make_shared<const Task>(std::move(task));
 }
 
@@ -373,7 +384,7 @@ void ClusterView::join_tasks_of(const AgentId& agent, Batch& batch) {
 
 void ClusterView::join_again(const TaskKey& key, Batch& batch) {
   const auto task = any_task(key);
-  if (task) put_task(Task{*task}, batch);
+  if (task) put_task(Task{*task}, task, batch);
 }
 
 std::shared_ptr<const Task> ClusterView::any_task(const TaskKey& key) const {
