@@ -33,6 +33,7 @@
 #include "lb/io/driver_choice.hpp"
 #include "lb/io/programmer.hpp"
 #include "tests/support/lb_samples.hpp"
+#include "tests/support/sole_programmer.hpp"
 
 namespace muster::lb {
 namespace {
@@ -92,7 +93,7 @@ ClusterDelta only(Change<Task> change) {
   return delta;
 }
 
-void time_changes(Programmer& programmer, int vips, int changes) {
+void time_changes(SoleProgrammer& programmer, int vips, int changes) {
   std::vector<double> times;
   for (int i = 0; i < changes; ++i) {
     const Task one = one_of_many((i * 7919) % vips, kBackends);
@@ -129,7 +130,7 @@ int program(const std::string& name, int vips, int changes, const std::string& c
   config.bpf_cgroup = cgroup;
   const auto opened = driver.open(config);
   if (!opened) throw std::runtime_error{opened.error().message() + ": " + driver.detail()};
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   ClusterDelta delta;
   delta.complete = true;
   for (int i = 0; i < vips; ++i) {

@@ -34,60 +34,81 @@ ClusterDelta slice_of(const ClusterDelta& delta, std::size_t from) {
 
 }  // namespace
 
-Result<void> Balancer::Impl::start() {
-  DriverConfig config{.table = options_.table,
+Balancer::Impl::Impl(asio::any_io_executor control, std::unique_ptr<Driver> driver,
+                     BalancerOptions options, prometheus::Registry& registry)
+    : control_{control},
+      shared_{.control = control,
+              .options = std::move(options),
+              .metrics = BalancerMetrics{registry},
+              .table = VipTable{shared_.options.policy}},
+      limits_{registry},
+      wake_{control},
+      host_{std::make_shared<Host>(*this, std::move(driver))} {}
+
+Result<DriverConfig> Balancer::Impl::driver_config() {
+  const BalancerOptions& options = shared_.options;
+  DriverConfig config{.table = options.table,
                       .range_v4 = {},
                       .range_v6 = {},
-                      .policy = options_.policy,
-                      .scheduler = options_.ipvs_scheduler,
-                      .drain = options_.ipvs_drain,
-                      .bpf_cgroup = options_.bpf_cgroup};
-  for (const auto& [text, range] : {std::pair{&options_.vip_range_v4, &config.range_v4},
-                                    std::pair{&options_.vip_range_v6, &config.range_v6}}) {
+                      .policy = options.policy,
+                      .scheduler = options.ipvs_scheduler,
+                      .drain = options.ipvs_drain,
+                      .bpf_cgroup = options.bpf_cgroup};
+  for (const auto& [text, range] : {std::pair{&options.vip_range_v4, &config.range_v4},
+                                    std::pair{&options.vip_range_v6, &config.range_v6}}) {
     if (text->empty()) continue;
     *range = Prefix::parse(*text);
     const Family family = range == &config.range_v4 ? Family::v4 : Family::v6;
     if (*range && (*range)->address.family() == family) continue;
-    last_error_ = "\"" + *text + "\" is not a range such as 11.0.0.0/8";
+    host_->keep_error("\"" + *text + "\" is not a range such as 11.0.0.0/8");
     return Errc::bad_range;
   }
-  range_v4_ = config.range_v4;
-  range_v6_ = config.range_v6;
-  auto opened = driver_->open(config);
+  return config;
+}
+
+Result<Capabilities> Balancer::Impl::open(const DriverConfig& config) {
+  auto opened = host_->driver().open(config);
+  if (!opened) return opened;
+  if (!opened->passed_over.empty()) {
+    shared_.log.warn("lb: driver " + opened->driver + ", because " + opened->passed_over);
+  }
+  if (!opened->syn_failover) {
+    shared_.log.warn("lb: no SYN failover: " + opened->syn_failover_missing);
+  }
+  if (!opened->ejection_missing.empty()) {
+    shared_.log.warn("lb: backends that do not answer are not noticed: " +
+                     opened->ejection_missing);
+  }
+  return opened;
+}
+
+Result<void> Balancer::Impl::start() {
+  const auto config = driver_config();
+  if (!config) return config.error();
+  shared_.range_v4 = config->range_v4;
+  shared_.range_v6 = config->range_v6;
+  auto opened = open(*config);
   if (!opened) {
-    last_error_ = driver_->detail();
+    host_->keep_error(host_->driver().detail());
     return opened.error();
   }
-  capabilities_ = *opened;
-  if (!capabilities_.passed_over.empty()) {
-    log_.warn("lb: driver " + capabilities_.driver + ", because " + capabilities_.passed_over);
-  }
-  if (!capabilities_.syn_failover) {
-    log_.warn("lb: no SYN failover: " + capabilities_.syn_failover_missing);
-  }
-  if (!capabilities_.ejection_missing.empty()) {
-    log_.warn("lb: backends that do not answer are not noticed: " + capabilities_.ejection_missing);
-  }
-  sources_ = driver_->find_sources();
-  if (options_.node_v4) sources_.v4 = options_.node_v4;
-  if (options_.node_v6) sources_.v6 = options_.node_v6;
+  capabilities_ = std::move(*opened);
+  const RouteSources sources = host_->find_sources();
   std::vector<IpAddress> node;
-  if (sources_.v4) node.push_back(*sources_.v4);
-  if (sources_.v6) node.push_back(*sources_.v6);
-  programmer_.table().set_node(std::move(node));
+  if (sources.v4) node.push_back(*sources.v4);
+  if (sources.v6) node.push_back(*sources.v6);
+  shared_.table.set_node(std::move(node));
 
-  auto state = driver_->read();
+  auto state = host_->driver().read();
   if (!state) {
-    last_error_ = driver_->detail();
+    host_->keep_error(host_->driver().detail());
     return state.error();
   }
   const bool absent = state->schema == KernelState::Schema::absent;
   publish_counts(counter_.update(*state));
-  programmer_.adopt(std::move(*state));
-  last_reconcile_ = Clock::now();
+  host_->begin(std::move(*state));
   // An empty table serves nobody yet; building it shows whether the kernel can.
-  if (absent && programmer_.step() == Programmer::Outcome::must_read) {
-    last_error_ = programmer_.last_error();
+  if (absent && host_->programmer().step() == Programmer::Outcome::must_read) {
     return Errc::missing_feature;
   }
   export_state();
@@ -95,16 +116,16 @@ Result<void> Balancer::Impl::start() {
 }
 
 void Balancer::Impl::take(const ClusterDelta& delta) {
-  programmer_.take(delta, Clock::now());
-  for (const Problem& problem : programmer_.table().take_problems()) {
-    metrics_.error(problem.kind);
-    log_.warn("lb: " + problem.where + ": " + problem.what);
+  host_->programmer().take(shared_.table.apply(delta, Clock::now()), delta.complete);
+  for (const Problem& problem : shared_.table.take_problems()) {
+    shared_.metrics.error(problem.kind);
+    shared_.log.warn("lb: " + problem.where + ": " + problem.what);
   }
 }
 
 void Balancer::Impl::restore(const ClusterDelta& delta) {
   take(delta);
-  programmer_.doubt();
+  host_->programmer().doubt();
   trust_due_ = Clock::now() + kTrustDisk;
   work(Clock::now());
 }
@@ -134,21 +155,16 @@ void Balancer::Impl::apply(const ClusterDelta& delta) {
   }
   if (!work_posted_) work(began);
   // Somebody starts slowly, and will be due for more sooner than anything else is.
-  const auto due = programmer_.table().next();
+  const auto due = shared_.table.next();
   if (due && *due < wake_.expiry()) wake_.cancel();
 }
 
 /// Goes on for a slice of time, and posts the rest.
 void Balancer::Impl::work(TimePoint since) {
   for (;;) {
-    if (exclusive_ || !programmer_.knows_kernel()) break;
-    ++epoch_;
-    const auto outcome = programmer_.step();
-    if (outcome == Programmer::Outcome::must_read) {
-      failed("kernel");
-      break;
-    }
-    if (outcome == Programmer::Outcome::idle) {
+    const Kernel::Turn turn = host_->step();
+    if (turn == Kernel::Turn::blocked) break;
+    if (turn == Kernel::Turn::idle) {
       if (waiting_.empty()) break;
       waiting_changes_ -= waiting_.front().tasks.size();
       take(waiting_.front());
@@ -159,7 +175,7 @@ void Balancer::Impl::work(TimePoint since) {
       return;
     }
   }
-  if (!exclusive_ && programmer_.serving()) settle();
+  if (host_->may_settle()) settle();
   export_state();
 }
 
@@ -176,41 +192,29 @@ void Balancer::Impl::work_later() {
 
 /// All that was wanted is in the kernel.
 void Balancer::Impl::settle() {
-  backoff_ = kFirstBackoff;
   if (change_began_) {
     const std::chrono::duration<double> took = Clock::now() - *change_began_;
-    metrics_.programming.Observe(took.count());
+    shared_.metrics.programming.Observe(took.count());
     change_began_.reset();
     spdlog::debug("lb: the kernel has every change");
   }
-  if (!routes_published_) publish_routes();
-  if (!retired_once_) retire_others();
-  keep_forward(false);
-  for (auto& [vip, backends] : programmer_.take_udp_changes()) {
-    pending_.udp.insert_or_assign(vip, std::move(backends));
-  }
-  for (auto& [vip, backends] : programmer_.take_affinity_changes()) {
-    pending_.clients.insert_or_assign(vip, std::move(backends));
-  }
-  flush();
+  host_->settle();
 }
 
-void Balancer::Impl::failed(const std::string& kind) {
-  metrics_.error(kind);
-  last_error_ = programmer_.last_error();
-  log_.warn("lb: the kernel refused a change: " + last_error_);
-  read_later();
+void Balancer::Impl::Host::on_settled() {
+  if (!owner_.retired_once_) owner_.retire_others();
+  owner_.keep_forward(false);
 }
 
 Balancer::Status Balancer::Impl::status() const {
-  const bool healthy = programmer_.knows_kernel() && programmer_.quarantined() == 0;
-  std::string error = programmer_.last_error().empty() ? last_error_ : programmer_.last_error();
+  const bool healthy = host_->healthy();
+  const Programmer& programmer = host_->programmer();
   return {.driver = capabilities_.driver,
           .healthy = healthy,
-          .last_error = healthy ? std::string{} : std::move(error),
-          .applied_vips = programmer_.applied().size(),
-          .applied_backends = programmer_.applied_backends(),
-          .last_reconcile = last_reconcile_,
+          .last_error = healthy ? std::string{} : host_->last_error(),
+          .applied_vips = programmer.applied().size(),
+          .applied_backends = programmer.applied_backends(),
+          .last_reconcile = host_->last_reconcile(),
           .dropping = dropping_};
 }
 

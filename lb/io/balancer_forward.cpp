@@ -27,17 +27,17 @@ std::string joined(const std::vector<std::string>& names) {
 void Balancer::Impl::keep_forward(bool anyway) {
   if (forwarding_) return;
   forward::Acceptance acceptance;
-  if (options_.forward_accept) {
-    acceptance = forward::accept(range_v4_, range_v6_, programmer_.applied());
+  if (shared_.options.forward_accept) {
+    acceptance = forward::accept(shared_.range_v4, shared_.range_v6, host_->programmer().applied());
   }
   if (!anyway && accepted_ == acceptance) return;
   accepted_ = acceptance;
   forwarding_ = true;
   forward_due_.reset();
   last_forward_ = Clock::now();
-  asio::post(worker_, [this, weak = weak_from_this(), control = control_,
+  asio::post(worker_, [weak = weak_from_this(), control = control_, &driver = host_->driver(),
                        acceptance = std::move(acceptance)] {
-    const auto outcome = driver_->keep_forward(acceptance);
+    const auto outcome = driver.keep_forward(acceptance);
     asio::post(control, [weak, outcome] {
       if (const auto self = weak.lock()) self->forward_kept(outcome);
     });
@@ -45,7 +45,7 @@ void Balancer::Impl::keep_forward(bool anyway) {
 }
 
 void Balancer::Impl::forward_later() {
-  if (!options_.forward_accept || forward_due_) return;
+  if (!shared_.options.forward_accept || forward_due_) return;
   forward_due_ = std::max<TimePoint>(Clock::now(), last_forward_ + kFirewallPause);
   wake_.cancel();
 }
@@ -54,18 +54,19 @@ void Balancer::Impl::forward_kept(const Result<ForwardOutcome>& outcome) {
   forwarding_ = false;
   wake_.cancel();
   if (!outcome) {
-    metrics_.error("forward");
-    log_.warn("lb: the firewalls cannot be read: " + outcome.error().message());
+    shared_.metrics.error("forward");
+    shared_.log.warn("lb: the firewalls cannot be read: " + outcome.error().message());
     return;
   }
   for (const std::string& refused : outcome->refused) {
-    metrics_.error("forward");
-    log_.warn("lb: no rule that accepts VIP traffic could be put into the firewall chain " +
-              refused);
+    shared_.metrics.error("forward");
+    shared_.log.warn("lb: no rule that accepts VIP traffic could be put into the firewall chain " +
+                     refused);
   }
   if (outcome->beyond > 0) {
-    log_.warn("lb: more VIPs outside the range, or firewall chains, than are looked after: " +
-              std::to_string(outcome->beyond) + " are left out (docs/limits.md)");
+    shared_.log.warn(
+        "lb: more VIPs outside the range, or firewall chains, than are looked after: " +
+        std::to_string(outcome->beyond) + " are left out (docs/limits.md)");
   }
   if (outcome->changed > 0 && outcome->standing.empty()) {
     spdlog::info("lb: the firewall rules that accepted VIP traffic are taken away");
@@ -74,16 +75,16 @@ void Balancer::Impl::forward_kept(const Result<ForwardOutcome>& outcome) {
   }
   dropping_ = outcome->dropping;
   if (!dropping_.empty()) {
-    log_.warn("lb: the firewall drops what it does not know of forwarded packets (" +
-              joined(dropping_) +
-              "), and so what containers with addresses of their own send to VIPs, unless it has "
-              "a rule for their bridges; lb.forward_accept = true has muster keep one "
-              "(docs/data-plane.md)");
+    shared_.log.warn(
+        "lb: the firewall drops what it does not know of forwarded packets (" + joined(dropping_) +
+        "), and so what containers with addresses of their own send to VIPs, unless it has "
+        "a rule for their bridges; lb.forward_accept = true has muster keep one "
+        "(docs/data-plane.md)");
   }
-  metrics_.accepting.Set(static_cast<double>(outcome->standing.size()));
-  metrics_.dropping.Set(static_cast<double>(dropping_.size()));
+  shared_.metrics.accepting.Set(static_cast<double>(outcome->standing.size()));
+  shared_.metrics.dropping.Set(static_cast<double>(dropping_.size()));
   // What has changed meanwhile: a Vip outside the range.
-  if (options_.forward_accept) keep_forward(false);
+  if (shared_.options.forward_accept) keep_forward(false);
 }
 
 }  // namespace muster::lb

@@ -26,15 +26,16 @@ std::vector<Endpoint> taking(const AppliedTable& table, const Vip& vip) {
 }  // namespace
 
 Balancer::VipStatus Balancer::Impl::vip_status(const Vip& vip) const {
-  const VipTable& table = programmer_.table();
+  const VipTable& table = shared_.table;
+  const Programmer& programmer = host_->programmer();
   VipStatus status{.name = table.name_of(vip),
                    .vip = vip,
                    .backends = {},
-                   .quarantined = programmer_.is_quarantined(vip)};
+                   .quarantined = programmer.is_quarantined(vip)};
   const auto resting = table.outliers().resting(vip);
   const auto starting = table.slow_start().starting(vip);
   const auto service = table.warmed_up(vip);
-  std::vector<Endpoint> in_kernel = taking(programmer_.applied(), vip);
+  std::vector<Endpoint> in_kernel = taking(programmer.applied(), vip);
   for (const Backend& backend : service ? service->backends : std::vector<Backend>{}) {
     const auto found = std::lower_bound(in_kernel.begin(), in_kernel.end(), backend.endpoint);
     const bool takes = found != in_kernel.end() && *found == backend.endpoint;
@@ -54,9 +55,9 @@ Balancer::VipStatus Balancer::Impl::vip_status(const Vip& vip) const {
 
 std::vector<Balancer::VipStatus> Balancer::Impl::vips() {
   if (!std::exchange(counters_wanted_, true)) wake_.cancel();
-  std::vector<Vip> known = programmer_.table().vips();
+  std::vector<Vip> known = shared_.table.vips();
   const auto declared = static_cast<std::ptrdiff_t>(known.size());
-  for (const auto& [vip, applied] : programmer_.applied()) {
+  for (const auto& [vip, applied] : host_->programmer().applied()) {
     if (applied.selector && !std::binary_search(known.begin(), known.begin() + declared, vip)) {
       known.push_back(vip);
     }

@@ -111,19 +111,23 @@ std::optional<Endpoint> flow_end(netlink::Bytes tuple, Family family, std::uint8
 }
 
 Result<std::size_t> flush_stale_udp(const UdpKeep& keep) {
+  auto socket = netlink::Socket::open(NETLINK_NETFILTER);
+  if (!socket) return socket.error();
+  return flush_stale_udp(*socket, keep);
+}
+
+Result<std::size_t> flush_stale_udp(netlink::Socket& socket, const UdpKeep& keep) {
   std::size_t count = 0;
   for (const Family family : {Family::v4, Family::v6}) {
     const bool concerned = std::any_of(keep.begin(), keep.end(), [family](const auto& entry) {
       return entry.first.endpoint.address.family() == family;
     });
     if (!concerned) continue;
-    auto socket = netlink::Socket::open(NETLINK_NETFILTER);
-    if (!socket) return socket.error();
-    auto flows = find_stale(*socket, family, keep, true);
-    if (!flows) flows = find_stale(*socket, family, keep, false);
+    auto flows = find_stale(socket, family, keep, true);
+    if (!flows) flows = find_stale(socket, family, keep, false);
     if (!flows) return flows.error();
     for (const Flow& flow : *flows) {
-      const auto gone = forget(*socket, family, flow);
+      const auto gone = forget(socket, family, flow);
       if (!gone && gone.error().value() != ENOENT) return gone.error();
       count += gone ? 1U : 0U;
     }

@@ -21,5 +21,7 @@ std::optional<Endpoint> flow_end(netlink::Bytes tuple, Family family, std::uint8
 /// needs no such thing. Reads the whole conntrack table of the caller's namespace once, filtered
 /// by the kernel (5.8) to udp; returns how many flows went.
 Result<std::size_t> flush_stale_udp(const UdpKeep& keep);
+/// The same in the namespace of `socket`.
+Result<std::size_t> flush_stale_udp(netlink::Socket& socket, const UdpKeep& keep);
 
 }  // namespace muster::lb

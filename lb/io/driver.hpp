@@ -89,6 +89,8 @@ struct KernelState {
   std::map<Vip, std::vector<std::uint64_t>> connections = {};
   /// The same where the kernel counts by backend and knows of no slots.
   std::map<Vip, std::map<Endpoint, std::uint64_t>> backend_connections = {};
+  /// The ruleset's, while this was read; 0: there was more than one, or there is none.
+  std::uint32_t generation = 0;
   /// What the driver itself wants to know of its own read once it is adopted.
   struct Own {
     virtual ~Own() = default;
@@ -150,6 +152,10 @@ class Driver {
 
   /// Takes what read() brought for what is there, as the caller does from now on; may empty `own`.
   virtual void adopt(const KernelState& state) = 0;
+
+  /// Nobody but apply() has changed any table since what adopt() was given was read: another read
+  /// would bring nothing new. False also where that is not known.
+  virtual bool untouched() { return false; }
 
   /// Carries out all of `transaction` or nothing; where a kernel has no transactions (IPVS), what
   /// does not fit is refused as a whole, and what the kernel then refuses may leave a part behind.

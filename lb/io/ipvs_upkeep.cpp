@@ -31,7 +31,7 @@ routes::Route IpvsDriver::route_to(const Prefix& destination, const IpAddress& s
   return {.destination = destination,
           .source = source,
           .table = RT_TABLE_LOCAL,
-          .interface = routes::loopback(),
+          .interface = routes::kLoopback,
           .local = true};
 }
 

@@ -22,7 +22,6 @@ constexpr std::uint32_t kPidOffset = offsetof(nlmsghdr, nlmsg_pid);
 constexpr std::uint32_t kRouteProtocolOffset = sizeof(nlmsghdr) + offsetof(rtmsg, rtm_protocol);
 constexpr std::uint32_t kTypeOffset = offsetof(nlmsghdr, nlmsg_type);
 constexpr std::uint32_t kLinkIndexOffset = sizeof(nlmsghdr) + offsetof(ifinfomsg, ifi_index);
-constexpr std::uint32_t kLoopbackIndex = 1;  // LOOPBACK_IFINDEX, in every network namespace
 constexpr std::uint32_t kAll = 0xFFFFFFFF;
 
 template <std::size_t N>
@@ -50,7 +49,7 @@ Result<void> only_our_routes(int fd, std::uint32_t own, std::uint32_t mark) {
                           {BPF_LD | BPF_H | BPF_ABS, 0, 0, kTypeOffset},
                           {BPF_JMP | BPF_JEQ | BPF_K, 0, 2, htons(RTM_NEWLINK)},
                           {BPF_LD | BPF_W | BPF_ABS, 0, 0, kLinkIndexOffset},
-                          {BPF_JMP | BPF_JEQ | BPF_K, 3, 2, htonl(kLoopbackIndex)},
+                          {BPF_JMP | BPF_JEQ | BPF_K, 3, 2, htonl(routes::kLoopback)},
                           {BPF_LD | BPF_B | BPF_ABS, 0, 0, kRouteProtocolOffset},
                           {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, mark},
                           {BPF_RET | BPF_K, 0, 0, 0},
@@ -76,10 +75,11 @@ Monitor::~Monitor() {
   if (suspicion_ >= 0) ::close(suspicion_);
 }
 
-Result<Monitor> Monitor::open(std::string table, const Own& own, std::uint8_t route_mark) {
-  auto nft = netlink::Socket::open(NETLINK_NETFILTER);
+Result<Monitor> Monitor::open(std::string table, const Own& own, std::uint8_t route_mark,
+                              netlink::Source* source) {
+  auto nft = netlink::open_from(source, NETLINK_NETFILTER);
   if (!nft) return nft.error();
-  auto routes = netlink::Socket::open(NETLINK_ROUTE);
+  auto routes = netlink::open_from(source, NETLINK_ROUTE);
   if (!routes) return routes.error();
   for (const auto& done : {ignore_own(nft->fd(), own.nft, own.worker_nft),
                            only_our_routes(routes->fd(), own.routes, route_mark),

@@ -24,7 +24,8 @@ class Monitor {
     std::uint32_t routes;
   };
   /// Routes are ours that carry `route_mark` (routes.hpp).
-  static Result<Monitor> open(std::string table, const Own& own, std::uint8_t route_mark);
+  static Result<Monitor> open(std::string table, const Own& own, std::uint8_t route_mark,
+                              netlink::Source* source = nullptr);
   Monitor(Monitor&& other) noexcept;
   Monitor& operator=(Monitor&&) = delete;
   ~Monitor();

@@ -15,6 +15,9 @@ namespace {
 constexpr std::size_t kReceiveBuffer =
     std::size_t{64} * 1024;  // a dump's datagrams stay below 32 KiB
 
+/// Datagrams of a dump that is given up: 100,000 Vips have some 2,000.
+constexpr std::size_t kMaxDrained = 100'000;
+
 constexpr std::size_t aligned(std::size_t size) {
   return (size + 3) & ~std::size_t{3};
 }
@@ -164,6 +167,10 @@ std::optional<Message> Messages::next() noexcept {
 Result<Socket> Socket::open(int protocol) {
   const int fd = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
   if (fd < 0) return errno_code(errno);
+  return adopt(fd);
+}
+
+Result<Socket> Socket::adopt(int fd) {
   Socket socket{fd, 0};
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
@@ -220,10 +227,11 @@ Result<void> Socket::send(Bytes messages) {
 }
 
 Result<Bytes> Socket::receive(int flags) {
-  buffer_.resize(kReceiveBuffer);
+  // One for all sockets of a thread: each of many namespaces has several.
+  thread_local std::vector<std::uint8_t> buffer(kReceiveBuffer);
   for (;;) {
-    const auto size = ::recv(fd_, buffer_.data(), buffer_.size(), flags);
-    if (size >= 0) return Bytes{buffer_.data(), static_cast<std::size_t>(size)};
+    const auto size = ::recv(fd_, buffer.data(), buffer.size(), flags);
+    if (size >= 0) return Bytes{buffer.data(), static_cast<std::size_t>(size)};
     if (errno != EINTR) return errno_code(errno);
   }
 }
@@ -232,6 +240,13 @@ Result<Bytes> Socket::receive_ready() {
   auto got = receive(MSG_DONTWAIT);
   if (!got && got.error().value() == EAGAIN) return Bytes{};
   return got;
+}
+
+void Socket::drain() {
+  for (std::size_t i = 0; i < kMaxDrained; ++i) {
+    const auto got = receive_ready();
+    if (got && got->empty()) return;
+  }
 }
 
 ErrorCode Socket::error_of(const Message& message) {

@@ -140,6 +140,8 @@ class Socket {
   static constexpr int kSendBuffer = 256 << 20;
 
   static Result<Socket> open(int protocol);
+  /// The same of a socket that was made elsewhere, which it owns from then on.
+  static Result<Socket> adopt(int fd);
   Socket(Socket&& other) noexcept : fd_{std::exchange(other.fd_, -1)}, port_{other.port_} {}
   Socket& operator=(Socket&& other) noexcept;
   ~Socket();
@@ -166,9 +168,12 @@ class Socket {
   /// the acknowledgement. Errors: interrupted if the table changed meanwhile.
   Result<void> request(Bytes message, const std::function<void(const Message&)>& each);
 
-  /// One datagram that is already there; empty: nothing more. Errors: no_buffer_space if some
-  /// were lost.
+  /// One datagram that is already there; empty: nothing more. Valid until any socket next receives
+  /// on this thread. Errors: no_buffer_space if some were lost.
   Result<Bytes> receive_ready();
+
+  /// Reads away what a dump that was given up has left, without which there can be no other.
+  void drain();
 
   const std::string& detail() const noexcept { return detail_; }
   void keep_detail(std::string detail) { detail_ = std::move(detail); }
@@ -182,9 +187,19 @@ class Socket {
   int fd_;
   std::uint32_t port_;
   std::uint32_t sequence_ = 0;
-  std::vector<std::uint8_t> buffer_;
   std::string detail_;
 };
+
+/// Where sockets come from, if not from the namespace of the calling thread.
+class Source {
+ public:
+  virtual ~Source() = default;
+  virtual Result<Socket> open(int protocol) = 0;
+};
+/// A socket from `source`; none: of the calling thread's namespace.
+inline Result<Socket> open_from(Source* source, int protocol) {
+  return source != nullptr ? source->open(protocol) : Socket::open(protocol);
+}
 
 ErrorCode errno_code(int number) noexcept;
 

@@ -42,15 +42,24 @@ struct Dump {
 
 class NftDriver final : public Driver {
  public:
-  explicit NftDriver(const std::string& table) { config_.table = table; }
+  NftDriver(const std::string& table, std::unique_ptr<netlink::Source> source)
+      : source_{std::move(source)} {
+    config_.table = table;
+  }
 
   Result<Capabilities> open(const DriverConfig& config) override;
   Result<KernelState> read() override;
-  void adopt(const KernelState& state) override { classes_ = state.classes; }
+  void adopt(const KernelState& state) override {
+    classes_ = state.classes;
+    generation_ = state.generation;
+  }
+  bool untouched() override { return generation_ != 0 && nft::generation(*nft_) == generation_; }
   Result<void> apply(const Transaction& transaction) override;
   Result<std::size_t> publish_routes(const RouteSources& sources) override;
   RouteSources find_sources() override;
-  Result<std::size_t> flush_udp(const UdpKeep& keep) override { return flush_stale_udp(keep); }
+  Result<std::size_t> flush_udp(const UdpKeep& keep) override {
+    return source_ ? flush_stale_udp(*worker_nft_, keep) : flush_stale_udp(keep);
+  }
   Result<std::size_t> forget_clients(const UdpKeep& keep) override {
     return nft::forget_clients(*worker_nft_, config_.table, keep);
   }
@@ -80,6 +89,9 @@ class NftDriver final : public Driver {
     return family == Family::v4 ? config_.range_v4 : config_.range_v6;
   }
 
+  Result<netlink::Socket*> reader();
+
+  std::unique_ptr<netlink::Source> source_;  // has only so many
   DriverConfig config_;
   bool syn_failover_ = true;
   std::map<Family, nft::SchemaCounts> expected_;  // without size classes
@@ -93,7 +105,8 @@ class NftDriver final : public Driver {
   std::optional<Monitor> monitor_;
   std::optional<UnansweredWatch> unanswered_;
   std::string detail_;
-  Agreed agreed_;  // the reading thread's
+  Agreed agreed_;                 // the reading thread's
+  std::uint32_t generation_ = 0;  // as far as we know, the ruleset's; 0: not known
 };
 
 nft::SchemaOptions NftDriver::schema_of(Family family) const {
@@ -140,10 +153,10 @@ bool passes(const ErrorCode& error) {
 
 Result<Capabilities> NftDriver::open(const DriverConfig& config) {
   config_ = config;
-  auto nft = netlink::Socket::open(NETLINK_NETFILTER);
+  auto nft = netlink::open_from(source_.get(), NETLINK_NETFILTER);
   if (!nft) return nft.error();
   nft_.emplace(std::move(*nft));
-  auto routes = netlink::Socket::open(NETLINK_ROUTE);
+  auto routes = netlink::open_from(source_.get(), NETLINK_ROUTE);
   if (!routes) return routes.error();
   routes_.emplace(std::move(*routes));
 
@@ -168,17 +181,17 @@ Result<Capabilities> NftDriver::open(const DriverConfig& config) {
     if (error == ETIMEDOUT || error == EPROTONOSUPPORT) return Errc::no_nftables;
     return Errc::missing_feature;
   }
-  auto worker = netlink::Socket::open(NETLINK_NETFILTER);
+  auto worker = netlink::open_from(source_.get(), NETLINK_NETFILTER);
   if (!worker) return worker.error();
   worker_nft_.emplace(std::move(*worker));
   auto opened = Monitor::open(
       config_.table,
       {.nft = nft_->port(), .worker_nft = worker_nft_->port(), .routes = routes_->port()},
-      routes::kNft);
+      routes::kNft, source_.get());
   if (!opened) return opened.error();
   monitor_.emplace(std::move(*opened));
   if (capabilities.syn_failover && !config.check_only) {
-    auto watch = UnansweredWatch::open();
+    auto watch = UnansweredWatch::open(source_.get());
     if (watch) {
       unanswered_.emplace(std::move(*watch));
     } else {
@@ -224,20 +237,32 @@ Result<KernelState> NftDriver::read_tables(netlink::Socket& socket) const {
   return state;
 }
 
-Result<Dump> NftDriver::dump() {
+Result<netlink::Socket*> NftDriver::reader() {
+  if (source_) return &*worker_nft_;
   if (!reader_) {
     auto socket = netlink::Socket::open(NETLINK_NETFILTER);
     if (!socket) return socket.error();
     reader_.emplace(std::move(*socket));
   }
-  const std::uint32_t before = nft::generation(*reader_);
-  auto state = read_tables(*reader_);
+  return &*reader_;
+}
+
+Result<Dump> NftDriver::dump() {
+  const auto socket = reader();
+  if (!socket) return socket.error();
+  const std::uint32_t before = nft::generation(**socket);
+  auto state = read_tables(**socket);
   if (!state) {
-    reader_.reset();  // the rest of an answer may still be in it
+    // The rest of an answer may still be in it.
+    if (source_) {
+      (*socket)->drain();
+    } else {
+      reader_.reset();
+    }
     return state.error();
   }
   Dump dump{.state = std::move(*state), .seen = {}};
-  if (nft::generation(*reader_) == before) dump.seen.generation = before;
+  if (nft::generation(**socket) == before) dump.seen.generation = before;
   for (const auto& [vip, applied] : dump.state.vips) dump.seen.elements += 1 + applied.slots.size();
   return dump;
 }
@@ -259,6 +284,7 @@ Result<KernelState> NftDriver::read() {
     break;
   }
   if (!last) return last.error();
+  last->state.generation = last->seen.generation;
   return std::move(last->state);
 }
 
@@ -304,7 +330,9 @@ Result<void> NftDriver::apply(const Transaction& transaction) {
                   ? nft::commit(*nft_, out)
                   : nft::commit_unnoticed(*nft_, out, *monitor_);
   detail_ = nft_->detail();
-  if (done) classes_ = std::move(classes);
+  if (!done) return done;
+  classes_ = std::move(classes);
+  if (generation_ != 0) ++generation_;
   return done;
 }
 
@@ -316,7 +344,7 @@ Result<std::size_t> NftDriver::publish_routes(const RouteSources& sources) {
     wanted.push_back({.destination = *range(family),
                       .source = *source,
                       .table = RT_TABLE_MAIN,
-                      .interface = routes::loopback()});
+                      .interface = routes::kLoopback});
   }
   auto changed = routes::publish(*routes_, routes::kNft, wanted);
   if (!changed) {
@@ -324,8 +352,10 @@ Result<std::size_t> NftDriver::publish_routes(const RouteSources& sources) {
     return changed;
   }
   for (const Family family : kFamilies) {
-    const auto bridges = nft::publish_bridges(*nft_, *routes_, family, config_.table);
+    const auto bridges =
+        nft::publish_bridges(*nft_, *routes_, family, config_.table, {}, source_ != nullptr);
     if (!bridges) return bridges.error();
+    if (*bridges > 0 && generation_ != 0) ++generation_;
     *changed += *bridges;
   }
   return changed;
@@ -351,21 +381,26 @@ Result<std::size_t> NftDriver::present() {
 
 Result<std::vector<std::string>> NftDriver::cleanup() {
   std::vector<std::string> removed;
-  auto route_socket = netlink::Socket::open(NETLINK_ROUTE);
-  if (!route_socket) return route_socket.error();
-  const auto found = routes::ours(*route_socket, routes::kNft);
+  if (!routes_) {
+    auto socket = netlink::open_from(source_.get(), NETLINK_ROUTE);
+    if (!socket) return socket.error();
+    routes_.emplace(std::move(*socket));
+  }
+  const auto found = routes::ours(*routes_, routes::kNft);
   if (!found) return found.error();
   // Routes first: without rules they would lead nowhere.
-  const auto gone = routes::publish(*route_socket, routes::kNft, {});
+  const auto gone = routes::publish(*routes_, routes::kNft, {});
   if (!gone && gone.error().value() == EPERM) return Errc::not_permitted;
   if (!gone) return gone.error();
   for (const auto& route : *found) {
     removed.push_back("route " + route.destination.to_string() + " (protocol " +
                       std::to_string(routes::kNft) + ")");
   }
-  auto socket = netlink::Socket::open(NETLINK_NETFILTER);
-  if (!socket) return socket.error();
-  nft_.emplace(std::move(*socket));
+  if (!nft_) {
+    auto socket = netlink::open_from(source_.get(), NETLINK_NETFILTER);
+    if (!socket) return socket.error();
+    nft_.emplace(std::move(*socket));
+  }
   for (const Family family : kFamilies) {
     const auto table = nft::read_table(*nft_, family, config_.table);
     if (!table && table.error().value() == EPERM) return Errc::not_permitted;
@@ -392,8 +427,9 @@ Result<std::vector<std::string>> NftDriver::cleanup() {
 
 }  // namespace
 
-std::unique_ptr<Driver> make_nft_driver(const std::string& table) {
-  return std::make_unique<NftDriver>(table);
+std::unique_ptr<Driver> make_nft_driver(const std::string& table,
+                                        std::unique_ptr<netlink::Source> source) {
+  return std::make_unique<NftDriver>(table, std::move(source));
 }
 
 }  // namespace muster::lb

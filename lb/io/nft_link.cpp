@@ -142,9 +142,9 @@ Result<void> commit_unnoticed(netlink::Socket& socket, netlink::Writer& out, Mon
 }
 
 Result<std::size_t> publish_bridges(netlink::Socket& nft, netlink::Socket& routes, Family family,
-                                    std::string_view table, std::string_view ids) {
+                                    std::string_view table, std::string_view ids, bool elsewhere) {
   std::vector<std::uint32_t> wanted;
-  if (!bridges_call_us(family)) {
+  if (elsewhere || !bridges_call_us(family)) {
     auto found = routes::bridges(routes);
     if (!found) return found.error();
     wanted = std::move(*found);

@@ -55,7 +55,11 @@ inline constexpr std::size_t kNoticedCommands = 200;
 /// Makes the table's set of bridges, on which answers pass the rules by, what it has to be: all
 /// bridges, or none if br_netfilter brings bridged packets to the rules. `ids` as write_bridges()
 /// has it. Returns what changed.
+///
+/// br_netfilter's settings are those of the calling thread's namespace. `elsewhere`: the sockets
+/// are another's, where it is taken to be off.
 Result<std::size_t> publish_bridges(netlink::Socket& nft, netlink::Socket& routes, Family family,
-                                    std::string_view table, std::string_view ids = {});
+                                    std::string_view table, std::string_view ids = {},
+                                    bool elsewhere = false);
 
 }  // namespace muster::lb::nft

@@ -138,13 +138,13 @@ void Programmer::clear_doubts(const Vip& vip) {
   }
 }
 
-void Programmer::take(const ClusterDelta& delta, TimePoint now) {
-  for (const Vip& vip : table_.apply(delta, now)) {
+void Programmer::take(std::span<const Vip> vips, bool complete) {
+  for (const Vip& vip : vips) {
     dirty_.insert(vip);
     quarantined_.erase(vip);
     clear_doubts(vip);
   }
-  if (delta.complete && !complete_) {
+  if (complete && !complete_) {
     complete_ = true;
     for (const auto& [vip, applied] : applied_) {
       dirty_.insert(vip);
@@ -174,18 +174,6 @@ bool Programmer::trust() {
   return !doubts.empty();
 }
 
-bool Programmer::note(const Unanswered& connection, TimePoint now) {
-  const bool rests = table_.failed(connection.vip, connection.backend, now);
-  if (rests) dirty_.insert(connection.vip);
-  return rests;
-}
-
-bool Programmer::advance(TimePoint now) {
-  const auto back = table_.advance(now);
-  dirty_.insert(back.begin(), back.end());
-  return !back.empty();
-}
-
 void Programmer::retry_quarantined() {
   dirty_.insert(quarantined_.begin(), quarantined_.end());
   quarantined_.clear();
@@ -210,8 +198,8 @@ void Programmer::note_wish(const Vip& vip, const std::optional<Service>& service
 Programmer::Batch Programmer::next_batch() {
   Batch batch;
   std::size_t commands = 0;
-  for (std::size_t seen = 0; !dirty_.empty() && commands < kStepCommands && seen < kStepVips;
-       ++seen) {
+  for (std::size_t seen = 0;
+       !dirty_.empty() && commands < limits_.step_commands && seen < kStepVips; ++seen) {
     const Vip vip = *dirty_.begin();
     dirty_.erase(dirty_.begin());
     if (quarantined_.contains(vip)) continue;
@@ -297,7 +285,7 @@ bool Programmer::run_hairpin(bool puts) {
     } else if (!want && !puts && complete_) {
       transaction.commands.emplace_back(DropHairpin{address});
     }
-    if (transaction.commands.size() >= kStepCommands) break;
+    if (transaction.commands.size() >= limits_.step_commands) break;
   }
   for (const IpAddress& address : done) hairpin_dirty_.erase(address);
   if (transaction.commands.empty()) return true;
@@ -327,6 +315,7 @@ Programmer::Outcome Programmer::build_tables() {
 /// all we want in its place. That may take a tenth of a second, once.
 Programmer::Outcome Programmer::replace_tables() {
   if (!complete_) return Outcome::idle;
+  if (limits_.replace_in_steps && table_.size() > kStepVips) return build_tables();
   applied_.clear();
   applied_hairpin_.clear();
   Transaction transaction{.reset = true};

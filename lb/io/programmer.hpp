@@ -5,11 +5,10 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "base/cluster_delta.hpp"
-#include "base/time.hpp"
 #include "lb/core/plan.hpp"
 #include "lb/core/vip_table.hpp"
 #include "lb/io/driver.hpp"
@@ -29,17 +28,29 @@ class Programmer {
   /// Vips looked at in one step, most of which may turn out to be as wanted.
   static constexpr std::size_t kStepVips = 500;
 
-  Programmer(Driver& driver, Policy policy) : driver_{driver}, table_{policy} {}
+  struct Limits {
+    std::size_t step_commands = kStepCommands;
+    /// Another schema is not replaced in one transaction, unless there are few Vips.
+    bool replace_in_steps = false;
+  };
 
-  VipTable& table() noexcept { return table_; }
+  /// What `table` says is brought there; who changes it tells of it by take() or touch().
+  Programmer(Driver& driver, const VipTable& table) : Programmer{driver, table, Limits{}} {}
+  Programmer(Driver& driver, const VipTable& table, Limits limits)
+      : driver_{driver}, table_{table}, limits_{limits} {}
+
   const VipTable& table() const noexcept { return table_; }
   const AppliedTable& applied() const noexcept { return applied_; }
 
   /// Takes `state` for what is there. Returns how many Vips differ from the record.
   std::size_t adopt(KernelState state);
 
-  /// Takes in a change of what is wanted; nothing is written yet.
-  void take(const ClusterDelta& delta, TimePoint now = {});
+  /// The table has taken in a delta that touched `vips`, and was `complete` or not; nothing is
+  /// written yet.
+  void take(std::span<const Vip> vips, bool complete);
+  /// What is wanted of `vips` may differ, though nobody declared so: the table's advance() or
+  /// failed().
+  void touch(std::span<const Vip> vips) { dirty_.insert(vips.begin(), vips.end()); }
 
   /// What has been taken so far is from disk, and may be some seconds older than what the kernel
   /// was told last. Until trust(), where the two differ over a backend of a Vip that the kernel
@@ -48,12 +59,6 @@ class Programmer {
   void doubt();
   /// True: there is something to do.
   bool trust();
-
-  /// A connection got no answer. True: its backend rests from now on; step() takes it out.
-  bool note(const Unanswered& connection, TimePoint now);
-  /// Brings back whose rest is over, and gives more to those that start slowly. True: there is
-  /// something to do.
-  bool advance(TimePoint now);
 
   enum class Outcome : std::uint8_t {
     idle,      // all is as wanted, or waits for the first complete state
@@ -123,7 +128,8 @@ class Programmer {
   void finish(const Work& work);
 
   Driver& driver_;
-  VipTable table_;
+  const VipTable& table_;
+  Limits limits_;
   AppliedTable applied_;
   std::uint64_t backends_ = 0;  // slots' distinct endpoints, summed over applied_
   std::set<IpAddress> applied_hairpin_;

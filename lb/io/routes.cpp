@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <net/if.h>
 #include <set>
 #include <sys/socket.h>
 
@@ -72,10 +71,6 @@ std::optional<IpAddress> first_global(netlink::Socket& socket, Family family) {
 }
 
 }  // namespace
-
-std::uint32_t loopback() {
-  return ::if_nametoindex("lo");
-}
 
 Result<std::vector<Route>> ours(netlink::Socket& socket, std::uint8_t mark) {
   std::vector<Route> found;

@@ -48,7 +48,7 @@ std::optional<IpAddress> source_towards(netlink::Socket& socket, const IpAddress
 /// Interface numbers of this namespace's bridges.
 Result<std::vector<std::uint32_t>> bridges(netlink::Socket& socket);
 
-/// Index of `lo`.
-std::uint32_t loopback();
+/// Index of `lo`, the same in every network namespace (LOOPBACK_IFINDEX).
+inline constexpr std::uint32_t kLoopback = 1;
 
 }  // namespace muster::lb::routes

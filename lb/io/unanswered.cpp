@@ -61,8 +61,8 @@ std::optional<Unanswered> read(const netlink::Message& message) {
 
 }  // namespace
 
-Result<UnansweredWatch> UnansweredWatch::open() {
-  auto socket = netlink::Socket::open(NETLINK_NETFILTER);
+Result<UnansweredWatch> UnansweredWatch::open(netlink::Source* source) {
+  auto socket = netlink::open_from(source, NETLINK_NETFILTER);
   if (!socket) return socket.error();
   if (const auto done = only_unanswered(socket->fd()); !done) return done.error();
   if (const auto done = socket->join(NFNLGRP_CONNTRACK_DESTROY); !done) return done.error();

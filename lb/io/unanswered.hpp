@@ -17,8 +17,9 @@ namespace muster::lb {
 /// are enough then.
 class UnansweredWatch {
  public:
-  /// Of the namespace of the calling thread. Errors: what the kernel said; it may lack ctnetlink.
-  static Result<UnansweredWatch> open();
+  /// Of the namespace of the calling thread, or `source`'s. Errors: what the kernel said; it may
+  /// lack ctnetlink.
+  static Result<UnansweredWatch> open(netlink::Source* source = nullptr);
 
   int fd() const noexcept { return socket_.fd(); }
   /// What there is. Bounded: what it leaves keeps fd() readable.

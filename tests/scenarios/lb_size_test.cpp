@@ -5,6 +5,7 @@
 
 #include "lb/io/programmer.hpp"
 #include "tests/scenarios/lb_fixture.hpp"
+#include "tests/support/sole_programmer.hpp"
 
 // Times are printed, not required: they belong to the machine. `bench/` compares.
 namespace muster::lb {
@@ -45,7 +46,7 @@ TEST_CASE("ten thousand VIPs with four backends are programmed, read back and ch
     config.range_v4 = Prefix::parse("11.0.0.0/8");
     config.bpf_cgroup = bpf_cgroup();
     REQUIRE(driver.open(config).has_value());
-    Programmer programmer{driver, Policy::random};
+    SoleProgrammer programmer{driver, Policy::random};
     ClusterDelta delta;
     delta.complete = true;
     for (int i = 0; i < kVips; ++i) {

@@ -8,6 +8,7 @@
 #include "tests/support/fake_driver.hpp"
 #include "tests/support/lb_samples.hpp"
 #include "tests/support/seeds.hpp"
+#include "tests/support/sole_programmer.hpp"
 
 namespace muster::lb {
 namespace {
@@ -54,7 +55,7 @@ Task web(int i) {
 TEST_CASE("an empty kernel gets the tables, then the VIPs") {
   FakeKernel kernel;
   FakeDriver driver{kernel};
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   CHECK(programmer.step() == Outcome::must_read);
   programmer.take(delta_of({added(web(1)), added(web(2))}));
   CHECK(settle(programmer, driver));
@@ -66,7 +67,7 @@ TEST_CASE("an empty kernel gets the tables, then the VIPs") {
 TEST_CASE("a change that is no change writes nothing") {
   FakeKernel kernel;
   FakeDriver driver{kernel};
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   programmer.take(delta_of({added(web(1))}));
   REQUIRE(settle(programmer, driver));
   const std::size_t writes = kernel.writes;
@@ -83,12 +84,12 @@ TEST_CASE("a restart adopts what is there and writes nothing") {
   std::vector<Change<Task>> tasks;
   for (int i = 1; i < 100; ++i) tasks.push_back(added(web(i)));
   {
-    Programmer programmer{driver, Policy::random};
+    SoleProgrammer programmer{driver, Policy::random};
     programmer.take(delta_of(tasks));
     REQUIRE(settle(programmer, driver));
   }
   const std::size_t writes = kernel.writes;
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   REQUIRE(settle(programmer, driver));
   // As the state comes in, in parts.
   for (const auto& task : tasks) programmer.take(delta_of({task}, false));
@@ -104,12 +105,12 @@ TEST_CASE("nothing is pruned before the first complete state") {
   FakeKernel kernel;
   FakeDriver driver{kernel};
   {
-    Programmer programmer{driver, Policy::random};
+    SoleProgrammer programmer{driver, Policy::random};
     programmer.take(delta_of({added(web(1)), added(web(2)), added(web(201))}));
     REQUIRE(settle(programmer, driver));
   }
   const auto before = kernel.state.vips;
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   programmer.take(delta_of({added(web(1))}, false));
   REQUIRE(settle(programmer, driver));
   CHECK(kernel.state.vips == before);
@@ -138,12 +139,12 @@ TEST_CASE("what the kernel was told after the state was kept outlives a restart"
   };
   using Set = std::set<std::string>;
   {
-    Programmer programmer{driver, Policy::random};
+    SoleProgrammer programmer{driver, Policy::random};
     programmer.take(delta_of({added(backend(1, 1)), added(backend(3, 3))}));
     REQUIRE(settle(programmer, driver));
   }
   // On disk there is still 2, which 3 took the place of.
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   auto state = driver.read();
   REQUIRE(state.has_value());
   programmer.adopt(std::move(*state));
@@ -183,7 +184,7 @@ TEST_CASE("what the kernel was told after the state was kept outlives a restart"
   SUBCASE("a doubtful backend is better than none") {
     programmer.trust();
     REQUIRE(settle(programmer, driver));
-    Programmer next{driver, Policy::random};
+    SoleProgrammer next{driver, Policy::random};
     next.adopt(*driver.read());
     next.take(delta_of({added(backend(1, 1)), added(backend(2, 2)), added(backend(6, 6))}));
     next.doubt();
@@ -204,7 +205,7 @@ TEST_CASE("whatever call fails, the next attempts get everything right") {
       kernel.fail_at = fail_at;
       kernel.fail_with = error;
       FakeDriver driver{kernel};
-      Programmer programmer{driver, Policy::random};
+      SoleProgrammer programmer{driver, Policy::random};
       programmer.take(delta_of({added(web(1)), added(web(2))}));
       CHECK(settle(programmer, driver));
       Task local = web(3);
@@ -219,7 +220,7 @@ TEST_CASE("whatever call fails, the next attempts get everything right") {
 TEST_CASE("a VIP the kernel refuses is found and left out, and the others are served") {
   FakeKernel kernel;
   FakeDriver driver{kernel};
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   kernel.poison = {tcp("10.1.0.17:80"), tcp("10.1.0.60:80")};
   std::vector<Change<Task>> tasks;
   for (int i = 1; i < 100; ++i) tasks.push_back(added(web(i)));
@@ -241,7 +242,7 @@ TEST_CASE("a VIP the kernel refuses is found and left out, and the others are se
 TEST_CASE("a table that was flushed is built again") {
   FakeKernel kernel;
   FakeDriver driver{kernel};
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   programmer.take(delta_of({added(web(1)), added(web(2))}));
   REQUIRE(settle(programmer, driver));
   kernel.state = {};
@@ -258,7 +259,7 @@ TEST_CASE("a table that was flushed is built again") {
 TEST_CASE("elements that somebody added, changed or took away are put right") {
   FakeKernel kernel;
   FakeDriver driver{kernel};
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   programmer.take(delta_of({added(web(1)), added(web(2)), added(web(3))}));
   REQUIRE(settle(programmer, driver));
   const auto right = kernel.state.vips;
@@ -276,7 +277,7 @@ TEST_CASE("another schema is replaced in one transaction, once the state is comp
   FakeKernel kernel;
   FakeDriver driver{kernel};
   kernel.state.schema = KernelState::Schema::other;
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   programmer.take(delta_of({added(web(1)), added(web(2))}, false));
   REQUIRE(settle(programmer, driver));
   CHECK(kernel.writes == 0);
@@ -289,7 +290,7 @@ TEST_CASE("another schema is replaced in one transaction, once the state is comp
 TEST_CASE("hairpin addresses come with the first VIP that needs them and go with the last") {
   FakeKernel kernel;
   FakeDriver driver{kernel};
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   programmer.table().set_node({ip("192.168.0.1")});
   Task one = task("1", {literal("10.1.0.1", 80)}, {"172.17.0.2:80"});
   one.agent_addresses = {ip("192.168.0.1")};
@@ -309,7 +310,7 @@ TEST_CASE("hairpin addresses come with the first VIP that needs them and go with
 TEST_CASE("a changed udp VIP says whom its flows may go on to") {
   FakeKernel kernel;
   FakeDriver driver{kernel};
-  Programmer programmer{driver, Policy::random};
+  SoleProgrammer programmer{driver, Policy::random};
   const Task one = task("1", {literal("10.1.0.1", 53, Protocol::udp)}, {"192.168.0.1:53"});
   const Task two = task("2", {literal("10.1.0.1", 53, Protocol::udp)}, {"192.168.0.2:53"});
   programmer.take(delta_of({added(one), added(two), added(web(5))}));
@@ -330,7 +331,7 @@ TEST_CASE("random churn with random faults and foreign hands ends in what is wan
     Rng rng{seed};
     FakeKernel kernel;
     FakeDriver driver{kernel};
-    Programmer programmer{driver, Policy::random};
+    SoleProgrammer programmer{driver, Policy::random};
     std::map<int, Task> now;
     for (int i = 0; i < 60; ++i) {
       kernel.fail_at = rng.chance(30) ? kernel.calls + 1 + rng.below(4) : 0;
