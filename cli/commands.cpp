@@ -1,5 +1,6 @@
 #include "cli/commands.hpp"
 
+#include <algorithm>
 #include <chrono>
 
 #include <boost/json.hpp>
@@ -126,6 +127,32 @@ std::string told_by(const json::value& agent) {
                     text(agent, "last_error"));
 }
 
+/// The network namespaces beside the node's own; empty: there are none, nor should be.
+std::string namespaces_line(const json::value& lb) {
+  constexpr std::size_t kMost = 3;
+  const json::value* part = at(lb, "namespaces");
+  if (part == nullptr || !part->is_object()) return {};
+  const json::array& troubled = list(*part, "not_served");
+  const double more = number(*part, "more");
+  const std::string error = text(*part, "error");
+  if (number(*part, "served") + number(*part, "opening") + more == 0 && troubled.empty() &&
+      error.empty()) {
+    return {};
+  }
+  std::string line = text(*part, "served") + " served";
+  if (number(*part, "opening") > 0) line += ", " + text(*part, "opening") + " on their way";
+  std::size_t named = 0;
+  for (const json::value& one : troubled) {
+    if (++named > kMost) break;
+    line += "; not " + text(one, "where") + ": " + text(one, "why");
+  }
+  const auto rest = static_cast<std::size_t>(more) + troubled.size() - std::min(named, kMost);
+  if (rest > 0 && troubled.size() + static_cast<std::size_t>(more) > kMost) {
+    line += "; and " + std::to_string(rest) + " more are not";
+  }
+  return with_error(line, error);
+}
+
 std::string show_status(const json::value& status) {
   const json::value none = json::object{};
   const auto part = [&](std::string_view key) -> const json::value& {
@@ -161,6 +188,9 @@ std::string show_status(const json::value& status) {
   rows.push_back({"lb", with_error(text(lb, "driver") + ", " + text(lb, "vips") + " VIPs, " +
                                        text(lb, "backends") + " backends",
                                    text(lb, "last_error"))});
+  if (std::string line = namespaces_line(lb); !line.empty()) {
+    rows.push_back({"namespaces", std::move(line)});
+  }
   rows.push_back(
       {"dns", with_error(text(dns, "listen") + ", " + text(dns, "names") + " names, " +
                              text(dns, "records") + " records, serial " + text(dns, "serial"),

@@ -86,6 +86,20 @@ json::object cluster_part(const ApiSources& from, TimePoint now) {
   };
 }
 
+/// Network namespaces that are served beside the node's own; null: none are asked for.
+json::value namespaces_part(const std::optional<lb::Balancer::NamespaceStatus>& status) {
+  if (!status) return nullptr;
+  json::array trouble;
+  for (const auto& one : status->trouble) {
+    trouble.push_back(json::object{{"where", one.where}, {"why", one.why}});
+  }
+  return json::object{{"served", status->served},
+                      {"opening", status->opening},
+                      {"not_served", std::move(trouble)},
+                      {"more", status->more},
+                      {"error", status->error}};
+}
+
 json::object lb_part(const ApiSources& from, TimePoint now) {
   if (from.balancer == nullptr) return {{"driver", "off"}};
   const auto status = from.balancer->status();
@@ -97,6 +111,7 @@ json::object lb_part(const ApiSources& from, TimePoint now) {
       {"last_reconcile_seconds", seconds_since(status.last_reconcile, now)},
       {"last_error", status.last_error},
       {"dropping", texts(status.dropping, [](const std::string& chain) { return chain; })},
+      {"namespaces", namespaces_part(status.namespaces)},
   };
 }
 

@@ -165,6 +165,9 @@ void read_gossip(Section gossip, bool there, Config::Gossip& out) {
   gossip.finish();
 }
 
+/// As many as muster-netns takes.
+constexpr std::size_t kMaxNamespaceFolders = 16;
+
 void read_lb(Section lb, Config::Lb& out) {
   lb.boolean("enabled", out.enabled, {"balance in this node's kernel"});
   lb.choice("driver", {"auto", "ipvs", "nft", "bpf"}, out.driver,
@@ -184,6 +187,19 @@ void read_lb(Section lb, Config::Lb& out) {
   lb.boolean("forward_accept", out.forward_accept,
              {"keep rules in the host's firewalls that accept what containers send to VIPs, where "
               "those drop forwarded packets: data-plane.md"});
+  if (lb.has("namespace_folders")) out.namespace_folders.clear();
+  lb.each_text("namespace_folders", "an absolute path or a list of at most 16",
+               {"folders whose files name network namespaces to serve, those of containers that "
+                "bypass the node's own; `[]`: none. muster-netns.service has its own list of them: "
+                "data-plane.md",
+                "`[\"/var/run/dcos/cni/l4lb\"]`"},
+               [&](const std::string& text) {
+                 out.namespace_folders.push_back(text);
+                 return text.starts_with('/') && text.size() > 1 && !text.ends_with('/') &&
+                        out.namespace_folders.size() <= kMaxNamespaceFolders;
+               });
+  lb.text("namespace_helper", out.namespace_helper,
+          {"the socket of muster-netns, for a daemon without CAP_SYS_ADMIN"});
   lb.finish();
 }
 

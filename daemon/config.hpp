@@ -92,6 +92,8 @@ struct Config {
     Duration ipvs_drain{std::chrono::minutes{10}};
     std::string bpf_cgroup = {};
     bool forward_accept = false;
+    std::vector<std::string> namespace_folders{"/var/run/dcos/cni/l4lb"};
+    std::string namespace_helper = "/run/muster-netns.sock";
   };
   struct Metrics {
     Endpoint listen{IpAddress{IpAddress::V4{127, 0, 0, 1}}, *Port::from(61421)};

@@ -156,6 +156,8 @@ Daemon::Impl::Impl(Config config, std::function<Config()> reload)
     options.ipvs_drain = config_.lb.ipvs_drain;
     options.bpf_cgroup = config_.lb.bpf_cgroup;
     options.forward_accept = config_.lb.forward_accept;
+    options.namespace_folders = config_.lb.namespace_folders;
+    options.namespace_helper = config_.lb.namespace_helper;
     auto driver = lb::make_driver(config_.lb.driver);
     if (!driver) throw ConfigError{"lb.driver: " + driver.error().message()};
     balancer_ = std::make_unique<lb::Balancer>(control, std::move(*driver), options, registry_);

@@ -52,6 +52,23 @@ int check_config(const std::string& path, const std::vector<std::string>& set) {
   return 0;
 }
 
+// Of a file that is not there, or is wrong: the defaults.
+daemon::Config::Lb lb_config(const std::string& path, const std::vector<std::string>& set) {
+  try {
+    return daemon::load_config(path, overrides(set)).lb;
+  } catch (const daemon::ConfigError&) {
+    return {};
+  }
+}
+
+void show(const lb::Finding& finding) {
+  const char* mark = finding.level == lb::Finding::Level::missing  ? "missing"
+                     : finding.level == lb::Finding::Level::advice ? "advice "
+                                                                   : "good   ";
+  std::printf("  %s  %s\n", mark, finding.what.c_str());
+  if (!finding.remedy.empty()) std::printf("           mend: %s\n", finding.remedy.c_str());
+}
+
 // What this machine lacks for each driver, and what would mend it. Exit status 1: none works.
 int preflight(const std::string& config_file) {
   const lb::BalancerOptions options;
@@ -63,15 +80,17 @@ int preflight(const std::string& config_file) {
     std::printf("driver %s\n", name);
     bool works = true;
     for (const lb::Finding& finding : lb::check_driver(name, config)) {
-      const bool missing = finding.level == lb::Finding::Level::missing;
-      const char* mark = missing                                       ? "missing"
-                         : finding.level == lb::Finding::Level::advice ? "advice "
-                                                                       : "good   ";
-      works = works && !missing;
-      std::printf("  %s  %s\n", mark, finding.what.c_str());
-      if (!finding.remedy.empty()) std::printf("           mend: %s\n", finding.remedy.c_str());
+      works = works && finding.level != lb::Finding::Level::missing;
+      show(finding);
     }
     one_works = one_works || works;
+  }
+  const daemon::Config::Lb lb = lb_config(config_file, {});
+  if (!lb.namespace_folders.empty()) {
+    std::printf("namespaces of containers that bypass the node\n");
+    for (const auto& finding : lb::check_namespaces(lb.namespace_folders, lb.namespace_helper)) {
+      show(finding);
+    }
   }
   std::error_code ignored;
   if (!config_file.empty() && std::filesystem::exists(config_file, ignored)) {
@@ -81,8 +100,9 @@ int preflight(const std::string& config_file) {
   return one_works ? 0 : 1;
 }
 
-int cleanup() {
-  const auto removed = lb::cleanup();
+int cleanup(const std::string& config_file, const std::vector<std::string>& set) {
+  const daemon::Config::Lb config = lb_config(config_file, set);
+  const auto removed = lb::cleanup("muster", config.namespace_folders, config.namespace_helper);
   if (!removed) {
     std::fprintf(stderr, "muster: cannot clean up: %s (is this root?)\n",
                  removed.error().message().c_str());
@@ -213,8 +233,11 @@ class Commands {
                             [](Arguments& given) { return preflight(given.config_file); });
     preflighted->add_option("--config", given_.config_file, "TOML file, read if it is there")
         ->capture_default_str();
-    add("cleanup", "Remove everything that muster put into the kernel",
-        [](Arguments&) { return cleanup(); });
+    auto* cleaned = add("cleanup", "Remove everything that muster put into the kernel",
+                        [](Arguments& given) { return cleanup(given.config_file, given.set); });
+    cleaned->add_option("--config", given_.config_file, "TOML file, read if it is there")
+        ->capture_default_str();
+    cleaned->add_option("--set", given_.set, "An option over the file's");
     auto* resolver = add("resolv", "Make this machine's resolver ask muster, or undo that", resolv);
     resolver->add_option("action", given_.action, "install, remove or check")
         ->required()

@@ -1,9 +1,11 @@
 muster_test(lb_core_test LABEL unit
-  SOURCES unit/lb/forward_test.cpp unit/lb/outliers_test.cpp unit/lb/plan_test.cpp unit/lb/slots_test.cpp unit/lb/slow_start_test.cpp unit/lb/vip_table_test.cpp
+  SOURCES unit/lb/forward_test.cpp unit/lb/netns_test.cpp unit/lb/outliers_test.cpp unit/lb/plan_test.cpp unit/lb/slots_test.cpp unit/lb/slow_start_test.cpp unit/lb/vip_table_test.cpp
   DEPENDS muster::lb::core)
 muster_test(lb_io_test LABEL unit
   SOURCES unit/lb/balancer_test.cpp unit/lb/fake_driver_test.cpp unit/lb/ipvs_plan_test.cpp unit/lb/limits_test.cpp unit/lb/netlink_test.cpp unit/lb/programmer_test.cpp
   DEPENDS muster::lb::io)
+
+muster_fuzzer(netns_fuzz muster::lb::core)
 
 # What stands in for driver bpf where that cannot be compiled, in every build: its symbols come before
 # the library's. A whole build without is made by -DMUSTER_BPF_DRIVER=OFF.
@@ -19,8 +21,12 @@ add_library(muster_test_netns STATIC support/netns.cpp support/sockets.cpp)
 target_include_directories(muster_test_netns PUBLIC ${PROJECT_SOURCE_DIR})
 target_link_libraries(muster_test_netns PUBLIC muster::base Threads::Threads PRIVATE muster_options)
 
+muster_test(lb_netns_test LABEL unit THREADS
+  SOURCES unit/lb/netns_opener_test.cpp
+  DEPENDS muster::lb::io muster_test_netns)
+
 # Where namespaces cannot be made a scenario prints "SKIPPED: <reason>", and ctest shows it so.
-add_executable(lb_scenarios scenarios/lb_affinity_test.cpp scenarios/lb_bpf_test.cpp scenarios/lb_container_test.cpp scenarios/lb_driver_test.cpp scenarios/lb_forward_test.cpp scenarios/lb_life_test.cpp scenarios/lb_policy_test.cpp scenarios/lb_size_test.cpp scenarios/lb_traffic_test.cpp)
+add_executable(lb_scenarios scenarios/lb_affinity_test.cpp scenarios/lb_bpf_test.cpp scenarios/lb_container_test.cpp scenarios/lb_driver_test.cpp scenarios/lb_forward_test.cpp scenarios/lb_life_test.cpp scenarios/lb_namespace_size_test.cpp scenarios/lb_namespace_test.cpp scenarios/lb_policy_test.cpp scenarios/lb_size_test.cpp scenarios/lb_traffic_test.cpp)
 target_link_libraries(lb_scenarios PRIVATE muster_test_main muster_options muster_test_netns muster::lb::io)
 doctest_discover_tests(lb_scenarios
   PROPERTIES LABELS scenario TIMEOUT 300 SKIP_REGULAR_EXPRESSION "SKIPPED: ")

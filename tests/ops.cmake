@@ -21,6 +21,8 @@ muster_ops_test("client, metrics and manuals over a cluster" LABEL e2e TIMEOUT 3
 muster_ops_test("gossip: deaths, takeovers and a stranger, among real daemons" LABEL e2e TIMEOUT 300
   COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/e2e/gossip_test.py
     $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR})
+muster_ops_test("namespaces: a daemon without CAP_SYS_ADMIN serves a container that bypasses the node" LABEL e2e TIMEOUT 300
+  COMMAND Python3::Interpreter -B ${CMAKE_CURRENT_SOURCE_DIR}/e2e/namespace_test.py $<TARGET_FILE:muster> $<TARGET_FILE:muster-netns>)
 # These and the faults are behind tests/run --all: minutes each, and real servers to install.
 foreach(client curl nginx postgresql redis iperf3 prometheus dig)
   muster_ops_test("clients: ${client} through VIPs and names, while backends come and go" LABEL long TIMEOUT 400

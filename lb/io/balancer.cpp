@@ -7,6 +7,7 @@
 #include "base/io/bulk.hpp"
 #include "lb/io/balancer_impl.hpp"
 #include "lb/io/driver_choice.hpp"
+#include "lb/io/nft_driver.hpp"
 
 namespace muster::lb {
 namespace {
@@ -32,6 +33,23 @@ ClusterDelta slice_of(const ClusterDelta& delta, std::size_t from) {
   return slice;
 }
 
+/// What cannot be looked into is left: there need be nothing.
+void clean_namespaces(const std::string& table, const std::vector<std::string>& folders,
+                      const std::string& helper, std::vector<std::string>& removed) {
+  if (!netns::FolderWatch{folders}.something_there()) return;
+  const auto gate = netns::make_gate(folders, helper);
+  const auto found = gate->look();
+  if (!found) return;
+  for (const auto& [id, request] : netns::choose(*found, {}).serve) {
+    auto opened = gate->open(request);
+    if (!opened || opened->verdict != netns::Verdict::good) continue;
+    const auto driver = make_nft_driver(table, netns::make_source(std::move(opened->sockets)));
+    const auto gone = driver->cleanup();
+    if (!gone) continue;
+    for (const std::string& what : *gone) removed.push_back(request.name + ": " + what);
+  }
+}
+
 }  // namespace
 
 Balancer::Impl::Impl(asio::any_io_executor control, std::unique_ptr<Driver> driver,
@@ -41,6 +59,7 @@ Balancer::Impl::Impl(asio::any_io_executor control, std::unique_ptr<Driver> driv
               .options = std::move(options),
               .metrics = BalancerMetrics{registry},
               .table = VipTable{shared_.options.policy}},
+      registry_{registry},
       limits_{registry},
       wake_{control},
       host_{std::make_shared<Host>(*this, std::move(driver))} {}
@@ -112,11 +131,24 @@ Result<void> Balancer::Impl::start() {
     return Errc::missing_feature;
   }
   export_state();
+  if (!shared_.options.namespace_folders.empty()) open_namespaces(*config);
   return {};
 }
 
+void Balancer::Impl::open_namespaces(const DriverConfig& config) {
+  namespaces_ = std::make_shared<Namespaces>(
+      shared_, config, registry_,
+      Namespaces::Hooks{
+          .wake = [this] { wake_.cancel(); },
+          .host_busy = [this] { return work_posted_; },
+          .unanswered = [this](const std::vector<Unanswered>& connections) { note(connections); }});
+}
+
 void Balancer::Impl::take(const ClusterDelta& delta) {
-  host_->programmer().take(shared_.table.apply(delta, Clock::now()), delta.complete);
+  const std::vector<Vip> touched = shared_.table.apply(delta, Clock::now());
+  shared_.complete = shared_.complete || delta.complete;
+  host_->programmer().take(touched, delta.complete);
+  if (namespaces_) namespaces_->take(touched, delta.complete);
   for (const Problem& problem : shared_.table.take_problems()) {
     shared_.metrics.error(problem.kind);
     shared_.log.warn("lb: " + problem.where + ": " + problem.what);
@@ -126,6 +158,7 @@ void Balancer::Impl::take(const ClusterDelta& delta) {
 void Balancer::Impl::restore(const ClusterDelta& delta) {
   take(delta);
   host_->programmer().doubt();
+  if (namespaces_) namespaces_->doubt();
   trust_due_ = Clock::now() + kTrustDisk;
   work(Clock::now());
 }
@@ -215,7 +248,8 @@ Balancer::Status Balancer::Impl::status() const {
           .applied_vips = programmer.applied().size(),
           .applied_backends = programmer.applied_backends(),
           .last_reconcile = host_->last_reconcile(),
-          .dropping = dropping_};
+          .dropping = dropping_,
+          .namespaces = namespaces_ ? std::optional{namespaces_->status()} : std::nullopt};
 }
 
 Balancer::Balancer(asio::any_io_executor control, std::unique_ptr<Driver> driver,
@@ -245,10 +279,15 @@ std::shared_ptr<prometheus::Collectable> Balancer::connections() const {
   return impl_->connections();
 }
 
-Result<std::vector<std::string>> cleanup(const std::string& table) {
+Result<std::vector<std::string>> cleanup(const std::string& table,
+                                         const std::vector<std::string>& namespace_folders,
+                                         const std::string& namespace_helper) {
   auto driver = make_driver("auto", table);
   if (!driver) return driver.error();
-  return (*driver)->cleanup();
+  auto removed = (*driver)->cleanup();
+  if (!removed) return removed;
+  clean_namespaces(table, namespace_folders, namespace_helper, *removed);
+  return removed;
 }
 
 }  // namespace muster::lb

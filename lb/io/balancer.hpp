@@ -38,6 +38,10 @@ struct BalancerOptions {
   bool forward_accept = false;
   /// bpf: see DriverConfig.
   std::string bpf_cgroup = {};
+  /// Folders whose files name further network namespaces to serve, each an absolute path.
+  std::vector<std::string> namespace_folders = {};
+  /// Where muster-netns listens, for a process that may not enter namespaces itself.
+  std::string namespace_helper = "/run/muster-netns.sock";
 };
 
 /// Keeps the kernel's load balancing equal to the cluster's state. Control thread only, but for
@@ -98,6 +102,19 @@ class Balancer {
   /// of a backend that it takes connections before it can get one.
   std::vector<VipStatus> vips() const;
 
+  /// Network namespaces beside the node's own.
+  struct NamespaceStatus {
+    struct Trouble {
+      std::string where;  // a file, or a folder
+      std::string why;
+    };
+    std::size_t served = 0;
+    std::size_t opening = 0;
+    std::vector<Trouble> trouble = {};  // what is not served, or not as it should be
+    std::size_t more = 0;               // that are not named here
+    std::string error = {};             // why none can be served
+  };
+
   struct Status {
     std::string driver;
     bool healthy = false;
@@ -108,6 +125,7 @@ class Balancer {
     /// Firewall chains that drop what they do not know of what this node forwards, without a rule
     /// of ours: `ip filter FORWARD`.
     std::vector<std::string> dropping;
+    std::optional<NamespaceStatus> namespaces;  // none: no folders are named
   };
   Status status() const;
 
@@ -121,7 +139,10 @@ class Balancer {
 
 /// Removes what muster owns and nothing else, whichever driver made it: its tables, its IPVS
 /// services, its BPF programs and maps, and the routes that carry its protocol numbers. Says what
-/// it removed, one line each; removing nothing is a success.
-Result<std::vector<std::string>> cleanup(const std::string& table = "muster");
+/// it removed, one line each; removing nothing is a success. Also in the namespaces that files in
+/// `namespace_folders` name.
+Result<std::vector<std::string>> cleanup(const std::string& table = "muster",
+                                         const std::vector<std::string>& namespace_folders = {},
+                                         const std::string& namespace_helper = {});
 
 }  // namespace muster::lb

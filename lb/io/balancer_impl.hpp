@@ -18,6 +18,7 @@
 #include "lb/io/connections.hpp"
 #include "lb/io/kernel.hpp"
 #include "lb/io/limits.hpp"
+#include "lb/io/namespaces.hpp"
 
 namespace muster::lb {
 
@@ -44,6 +45,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
   class Host;
 
   bool slice_passed(TimePoint since) const { return Clock::now() - since >= kSlice; }
+  void open_namespaces(const DriverConfig& config);
   Result<DriverConfig> driver_config();
   Result<Capabilities> open(const DriverConfig& config);
   void take(const ClusterDelta& delta);
@@ -66,6 +68,7 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
 
   asio::any_io_executor control_;
   Shared shared_;
+  prometheus::Registry& registry_;
   LimitWatch limits_;
   Capabilities capabilities_;
 
@@ -88,9 +91,10 @@ class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
 
   std::shared_ptr<const ConnectionTotals> totals_;
   std::shared_ptr<ConnectionMetrics> connections_ = std::make_shared<ConnectionMetrics>();
-  ConnectionCounter counter_;     // the worker's
-  asio::thread_pool worker_{1};   // joined before what its work uses is gone
-  std::shared_ptr<Kernel> host_;  // the node's own
+  ConnectionCounter counter_;               // the worker's
+  asio::thread_pool worker_{1};             // joined before what its work uses is gone
+  std::shared_ptr<Kernel> host_;            // the node's own
+  std::shared_ptr<Namespaces> namespaces_;  // null: no folders are named
 };
 
 /// The node's own namespace: what it does beside what every kernel does.

@@ -127,6 +127,7 @@ void Balancer::Impl::note(const std::vector<Unanswered>& connections) {
   }
   if (changed.empty()) return;
   host_->programmer().touch(changed);
+  if (namespaces_) namespaces_->touch(changed);
   work(now);
   wake_.cancel();  // for the end of its rest
 }
@@ -144,10 +145,12 @@ asio::awaitable<void> Balancer::Impl::watch_unanswered() {
 bool Balancer::Impl::advance(TimePoint now) {
   const auto back = shared_.table.advance(now);
   host_->programmer().touch(back);
+  if (namespaces_) namespaces_->touch(back);
   bool due = !back.empty();
   if (trust_due_ && now >= *trust_due_) {
     trust_due_.reset();
     due = host_->programmer().trust() || due;
+    if (namespaces_) namespaces_->trust();
   }
   return due;
 }
@@ -157,6 +160,7 @@ void Balancer::Impl::on_tick() {
   if (advance(now)) work(now);
   if (forward_due_ && now >= *forward_due_) keep_forward(true);
   host_->tick(now);
+  if (namespaces_) namespaces_->tick(now);
 }
 
 TimePoint Balancer::Impl::next_due() const {
@@ -168,6 +172,7 @@ TimePoint Balancer::Impl::next_due() const {
   if (next) next = std::max<TimePoint>(*next, now + kFirstBackoff);
   if (forward_due_ && !forwarding_) sooner(std::max(*forward_due_, now));
   sooner(host_->next_due(now));
+  if (namespaces_) sooner(std::max(namespaces_->next_due(now), now));
   return *next;
 }
 
@@ -189,6 +194,7 @@ asio::awaitable<void> Balancer::Impl::run() {
   if (driver.unanswered_fd() >= 0) {
     all.push_back(asio::co_spawn(control_, watch_unanswered(), asio::deferred));
   }
+  if (namespaces_) all.push_back(asio::co_spawn(control_, namespaces_->watch(), asio::deferred));
   const auto [order, ended] =
       co_await asio::experimental::make_parallel_group(std::move(all))
           .async_wait(asio::experimental::wait_for_one{}, asio::use_awaitable);

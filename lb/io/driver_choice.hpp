@@ -35,4 +35,9 @@ struct Finding {
 /// is `missing`.
 std::vector<Finding> check_driver(std::string_view name, const DriverConfig& config);
 
+/// The same for serving the network namespaces that files in `folders` name, by the helper at
+/// `socket` unless this process may enter them itself.
+std::vector<Finding> check_namespaces(const std::vector<std::string>& folders,
+                                      const std::string& socket);
+
 }  // namespace muster::lb

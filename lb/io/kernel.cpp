@@ -39,6 +39,10 @@ RouteSources Kernel::find_sources() {
   return sources_;
 }
 
+std::unique_ptr<Driver> Kernel::retire() {
+  return std::exchange(driver_, nullptr);
+}
+
 void Kernel::begin(KernelState state) {
   programmer_.adopt(std::move(state));
   last_reconcile_ = Clock::now();
@@ -115,18 +119,20 @@ void Kernel::flush() {
   if (flushing_ || pending_.empty()) return;
   flushing_ = true;
   auto stale = std::make_shared<Stale>(std::exchange(pending_, {}));
-  asio::post(worker_, [this, weak = weak_from_this(), control = shared_.control, stale] {
-    Flushed flushed;
-    if (!stale->udp.empty()) flushed.udp = driver_->flush_udp(stale->udp);
-    if (!stale->clients.empty()) flushed.clients = driver_->forget_clients(stale->clients);
-    asio::post(control, [weak, flushed, stale] {
-      if (const auto self = weak.lock()) self->flushed(flushed, *stale);
-    });
-  });
+  asio::post(worker_,
+             [&driver = *driver_, weak = weak_from_this(), control = shared_.control, stale] {
+               Flushed flushed;
+               if (!stale->udp.empty()) flushed.udp = driver.flush_udp(stale->udp);
+               if (!stale->clients.empty()) flushed.clients = driver.forget_clients(stale->clients);
+               asio::post(control, [weak, flushed, stale] {
+                 if (const auto self = weak.lock()) self->flushed(flushed, *stale);
+               });
+             });
 }
 
 /// What could not be forgotten is tried again with the next change, or when the kernel is compared.
 void Kernel::flushed(const Flushed& result, const Stale& stale) {
+  if (retired()) return;
   flushing_ = false;
   bool all = true;
   const auto count = [&](const Result<std::size_t>& done, prometheus::Counter& counter,
@@ -146,19 +152,22 @@ void Kernel::start_read(bool exclusive) {
   reading_ = true;
   exclusive_ = exclusive;
   read_wanted_ = false;
-  asio::post(worker_,
-             [this, weak = weak_from_this(), control = shared_.control, epoch = epoch_, exclusive] {
-               auto result = std::make_shared<ReadResult>();
-               result->state = driver_->read();
-               read_beside(*result);
-               asio::post(control, [weak, result, epoch, exclusive] {
-                 if (const auto self = weak.lock())
-                   self->finish_read(std::move(*result), epoch, exclusive);
-               });
-             });
+  // Who retires meanwhile lives until this is done; its driver goes by way of the same worker.
+  asio::post(worker_, [self = shared_from_this(), &driver = *driver_, control = shared_.control,
+                       epoch = epoch_, exclusive]() mutable {
+    auto result = std::make_shared<ReadResult>();
+    result->state = driver.read();
+    self->read_beside(*result);
+    const std::weak_ptr<Kernel> weak = std::exchange(self, nullptr);
+    asio::post(control, [weak, result, epoch, exclusive] {
+      const auto kernel = weak.lock();
+      if (kernel) kernel->finish_read(std::move(*result), epoch, exclusive);
+    });
+  });
 }
 
 void Kernel::finish_read(ReadResult result, std::uint64_t epoch, bool exclusive) {
+  if (retired()) return;
   reading_ = false;
   exclusive_ = false;
   on_read(result);

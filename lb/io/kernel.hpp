@@ -35,6 +35,7 @@ struct Shared {
   BalancerMetrics metrics;
   VipTable table;
   LogOnce log = {};
+  bool complete = false;  // the cluster's first whole state has come
   std::optional<Prefix> range_v4 = {};
   std::optional<Prefix> range_v6 = {};
 };
@@ -85,6 +86,9 @@ class Kernel : public std::enable_shared_from_this<Kernel> {
   void read_later();
   void start_read(bool exclusive);
   RouteSources find_sources();
+  /// Nothing is done any more; the driver is the caller's, once the worker is done with it.
+  std::unique_ptr<Driver> retire();
+  bool retired() const noexcept { return driver_ == nullptr; }
 
   bool serving() const noexcept { return programmer_.serving(); }
   bool healthy() const { return programmer_.knows_kernel() && programmer_.quarantined() == 0; }

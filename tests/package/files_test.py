@@ -83,10 +83,27 @@ def unit():
     check("muster.service: systemd-analyze verify has nothing to say", not said, said)
 
 
+def helper_unit():
+    path = PACKAGE / "muster-netns.service"
+    done = run("systemd-analyze", "security", "--offline=true", "--threshold=20", str(path))
+    check("muster-netns.service: exposure is at most 2.0", done.returncode == 0, done.stdout[-300:])
+    text = path.read_text()
+    check("muster-netns.service: holds two capabilities and no more", "\nCapabilityBoundingSet=CAP_SYS_ADMIN CAP_NET_ADMIN\n" in text and "Ambient" not in text)
+    folders = re.search(r"^ExecStart=/usr/libexec/muster-netns (.*)$", text, re.M)[1].split()
+    default = re.search(r"^\| `lb.namespace_folders` \| `\[(.*?)\]` \|", (SOURCE / "docs/configuration.md").read_text(), re.M)[1]
+    check("muster-netns.service: has the folders that lb.namespace_folders has by default", [f'"{f}"' for f in folders] == default.split(", "), default)
+    done = run("systemd-analyze", "verify", str(path), str(PACKAGE / "muster-netns.socket"))
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "muster" in line and "not executable" not in line and "'man " not in line]
+    check("muster-netns: systemd-analyze verify has nothing to say", not said, said)
+    socket = (PACKAGE / "muster-netns.socket").read_text()
+    check("muster-netns.socket: is where the program looks for it, and the daemon's alone", 'ListenSequentialPacket=/run/muster-netns.sock' in socket and "SocketMode=0660" in socket and "SocketGroup=muster" in socket)
+
+
 configuration()
 commands()
 try:
     unit()
+    helper_unit()
 except FileNotFoundError:
     print("        (systemd-analyze is not installed: the unit is not checked)")
 sys.exit(1 if failures else 0)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdlib>
 #include <exception>
 #include <future>
@@ -175,6 +176,35 @@ class Node {
   prometheus::Registry registry_;
   std::unique_ptr<Balancer> balancer_;
   TaskGroup* group_ = nullptr;
+  std::thread thread_;
+};
+
+/// Connects again and again until stopped, and counts what fails.
+class Load {
+ public:
+  Load(const Netns& from, const Endpoint& to)
+      : thread_{[this, &from, to] {
+          from.enter();
+          while (!stop_) {
+            const Attempt attempt = connect_tcp(to, std::chrono::seconds{10});
+            ++(attempt.error == 0 ? good_ : bad_);
+          }
+        }} {}
+  ~Load() {
+    stop_ = true;
+    if (thread_.joinable()) thread_.join();
+  }
+  void stop() {
+    stop_ = true;
+    thread_.join();
+  }
+  long good() const { return good_; }
+  long bad() const { return bad_; }
+
+ private:
+  std::atomic<bool> stop_ = false;
+  std::atomic<long> good_ = 0;
+  std::atomic<long> bad_ = 0;
   std::thread thread_;
 };
 

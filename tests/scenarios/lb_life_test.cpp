@@ -1,4 +1,3 @@
-#include <atomic>
 #include <csignal>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,35 +9,6 @@
 
 namespace muster::lb {
 namespace {
-
-/// Connects again and again until stopped, and counts what fails.
-class Load {
- public:
-  Load(const Netns& from, const Endpoint& to)
-      : thread_{[this, &from, to] {
-          from.enter();
-          while (!stop_) {
-            const Attempt attempt = connect_tcp(to, std::chrono::seconds{10});
-            ++(attempt.error == 0 ? good_ : bad_);
-          }
-        }} {}
-  ~Load() {
-    stop_ = true;
-    if (thread_.joinable()) thread_.join();
-  }
-  void stop() {
-    stop_ = true;
-    thread_.join();
-  }
-  long good() const { return good_; }
-  long bad() const { return bad_; }
-
- private:
-  std::atomic<bool> stop_ = false;
-  std::atomic<long> good_ = 0;
-  std::atomic<long> bad_ = 0;
-  std::thread thread_;
-};
 
 Task backend(int i) {
   return task(std::to_string(i), {literal("11.0.0.1", 80)},
