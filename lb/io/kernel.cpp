@@ -12,6 +12,7 @@ constexpr Duration kMaxBackoff{10'000};
 constexpr Duration kMaxRouteRetry{4'000};
 /// Reads after foreign changes, should somebody change things all the time.
 constexpr Duration kForeignPause{1000};
+constexpr Duration kMaxForeignPause{16'000};
 
 }  // namespace
 
@@ -211,7 +212,11 @@ void Kernel::foreign_change() {
   shared_.log.warn(line("somebody else changed what is ours; reading it again"));
   ++epoch_;  // what is being read may be half old
   const TimePoint now = Clock::now();
-  if (!read_wanted_) not_before_ = std::max<TimePoint>(now, last_foreign_ + kForeignPause);
+  if (!read_wanted_) {
+    const bool again = traits_.tires && now < last_foreign_ + foreign_pause_ * 2;
+    foreign_pause_ = again ? std::min(foreign_pause_ * 2, kMaxForeignPause) : kForeignPause;
+    not_before_ = std::max<TimePoint>(now, last_foreign_ + foreign_pause_);
+  }
   read_wanted_ = true;
   last_foreign_ = not_before_;
   wake();

@@ -52,6 +52,8 @@ class Kernel : public std::enable_shared_from_this<Kernel> {
     bool in_steps = false;
     /// It is not read as long as the driver knows that nobody else has changed anything.
     bool trusts_generation = false;
+    /// Who changes what is ours again and again waits longer and longer: it is not to be trusted.
+    bool tires = false;
     /// Its addresses may come after us: routes that lack a source are looked for again.
     bool awaits_sources = false;
   };
@@ -156,6 +158,7 @@ class Kernel : public std::enable_shared_from_this<Kernel> {
   Duration route_backoff_{kFirstRouteRetry};
   std::optional<TimePoint> routes_due_;  // again
   TimePoint last_reconcile_{};
+  Duration foreign_pause_{0};
   TimePoint last_foreign_{};  // when the latest foreign change was, or will be, answered
   Stale pending_;
   bool flushing_ = false;

@@ -37,6 +37,7 @@ Namespaces::Served::Served(Namespaces& owner, std::unique_ptr<Driver> driver, st
               .step_commands = kStepCommands,
               .in_steps = true,
               .trusts_generation = true,
+              .tires = true,
               .awaits_sources = true}},
       owner_{owner} {}
 
