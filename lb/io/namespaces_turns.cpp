@@ -7,9 +7,9 @@
 #include <utility>
 
 #include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "base/io/bulk.hpp"
 #include "lb/io/namespaces.hpp"
 
 namespace muster::lb {
@@ -75,7 +75,7 @@ void Namespaces::enqueue(Served& served) {
 void Namespaces::turn_later() {
   if (turn_posted_) return;
   turn_posted_ = true;
-  asio::post(shared_.control, [weak = weak_from_this()] {
+  post_bulk(shared_.control, [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (!self) return;
     self->turn_posted_ = false;
