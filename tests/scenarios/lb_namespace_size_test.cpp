@@ -3,6 +3,7 @@
 #include <fstream>
 #include <string>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <doctest/doctest.h>
@@ -37,6 +38,13 @@ double cpu_milliseconds() {
   ::getrusage(RUSAGE_SELF, &used);
   return static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1e3 +
          static_cast<double>(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e3;
+}
+
+/// Of the calling thread: others' turns on the processor do not count.
+double thread_milliseconds() {
+  timespec used{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) * 1e3 + static_cast<double>(used.tv_nsec) / 1e6;
 }
 
 long resident_kib() {
@@ -134,23 +142,22 @@ TEST_CASE("what one change costs with one namespace and with fifty") {
     room.name(before, namespaces);
     before = namespaces;
     double longest = 0;
+    double last = 0;
     const double cpu = cpu_milliseconds();
     for (int i = 0; i < kChanges; ++i) {
       const Task one = many(i, kBackends);
       for (const bool add : {true, false}) {
         room.node.apply(Node::delta_of({add ? added(one) : removed(one)}));
         for (int turn = 0; turn < 20; ++turn) {
-          const auto asked = std::chrono::steady_clock::now();
-          room.node.call([](Balancer&) {});
-          const std::chrono::duration<double, std::milli> waited =
-              std::chrono::steady_clock::now() - asked;
-          longest = std::max(longest, waited.count());
+          const double worked = room.node.call([](Balancer&) { return thread_milliseconds(); });
+          if (turn > 0) longest = std::max(longest, worked - last);
+          last = worked;
         }
       }
     }
     MESSAGE(namespaces << " namespaces: " << (cpu_milliseconds() - cpu) / (2 * kChanges)
-                       << " ms of CPU a change; the control thread was held " << longest
-                       << " ms at most");
+                       << " ms of CPU a change; between two answers the control thread worked "
+                       << longest << " ms at most");
   }
   CHECK(room.node.status().healthy);
 }
