@@ -41,7 +41,7 @@ endif()
 
 # The same list under a kernel that has IPVS, once for each driver. In a sanitized build, which a
 # virtual machine without hardware support runs slowly, only what tells most; elsewhere all of it.
-set(vm_list -tce=*ten*thousand*,on*bpf*,bpf*and*nft*)
+set(vm_list -tce=*ten*thousand*,from*a*file*,what*one*change*costs*,on*bpf*,bpf*and*nft*)
 set(vm_seconds 1500)
 if(MUSTER_SANITIZE)
   set(vm_list "-tc=*contract*,a*forwarded*and*a*local*,what*has*no*backend*,udp*and*IPv6*,from*one*driver*")

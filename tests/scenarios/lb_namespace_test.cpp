@@ -103,7 +103,7 @@ TEST_CASE("what somebody takes away in a served namespace is put back") {
       "'{ 11.0.0.1 . 80 . 0 }' 2>/dev/null || nft flush chain ip muster services_tcp "
       "2>/dev/null || nft flush ruleset");
   CHECK(eventually(answers));
-  CHECK(net.node.shell("nft list table ip muster").find("11.0.0.1") != std::string::npos);
+  CHECK(net.node.shell("nft list table ip " + our_table()).find("11.0.0.1") != std::string::npos);
 }
 
 TEST_CASE(
