@@ -195,7 +195,7 @@ void Namespaces::open(const netns::Identity& id, const netns::Request& request) 
              [this, weak = weak_from_this(), control = shared_.control, gate = gate_, id, request] {
                auto opened = std::make_shared<Result<netns::Opened>>(gate->open(request));
                asio::post(*worker_, [this, weak, control, id, request, opened] {
-                 auto arrival = std::make_shared<Arrival>(arrive(*opened));
+                 auto arrival = std::make_shared<Arrival>(arrive(std::move(*opened)));
                  asio::post(control, [weak, id, request, arrival] {
                    if (const auto self = weak.lock())
                      self->arrived(id, request, std::move(*arrival));
@@ -205,18 +205,13 @@ void Namespaces::open(const netns::Identity& id, const netns::Request& request) 
 }
 
 /// On the worker.
-Namespaces::Arrival Namespaces::arrive(const Result<netns::Opened>& opened) const {
+Namespaces::Arrival Namespaces::arrive(Result<netns::Opened> opened) const {
   if (!opened) return {.error = opened.error().message()};
   if (opened->verdict != netns::Verdict::good) {
     return {.error = std::string{to_string(opened->verdict)}};
   }
   Arrival arrival{.id = opened->id};
-  std::vector<netns::Handle> sockets;
-  // Result hands out what it holds as const only by const reference.
-  for (netns::Handle& socket : const_cast<netns::Opened&>(*opened).sockets) {
-    sockets.push_back(std::move(socket));
-  }
-  auto driver = make_nft_driver(config_.table, netns::make_source(std::move(sockets)));
+  auto driver = make_nft_driver(config_.table, netns::make_source(std::move(opened->sockets)));
   const auto able = driver->open(config_);
   if (!able) {
     arrival.error = able.error().message();

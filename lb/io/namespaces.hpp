@@ -94,7 +94,7 @@ class Namespaces : public std::enable_shared_from_this<Namespaces> {
   void note_refused(TimePoint now);
   std::string path_of(std::uint16_t folder, const std::string& name) const;
   void open(const netns::Identity& id, const netns::Request& request);
-  Arrival arrive(const Result<netns::Opened>& opened) const;
+  Arrival arrive(Result<netns::Opened> opened) const;
   void arrived(const netns::Identity& id, const netns::Request& request, Arrival arrival);
   void fail(const netns::Identity& id, const std::string& name, const std::string& why);
   void depart(const netns::Identity& id);
