@@ -304,7 +304,14 @@ Result<ClusterDelta, DecodeError> Cluster::restore(std::span<const std::byte> by
     return loop_back(std::move(loaded->writes));
   }
   ClusterDelta delta = finish(view_.apply(loaded->writes));
-  unconfirmed_ = Unconfirmed{all_names()};
+  std::vector<Unconfirmed::Name> names;
+  names.reserve(loaded->writes.size());
+  for (auto& [shard, key, value] : loaded->writes) {
+    if (shard.kind == ShardKind::agent_tasks) continue;
+    if (key.kind == RecordKind::agent && !view_.agent(AgentId{key.id})) continue;  // not readable
+    names.emplace_back(std::move(shard), std::move(key));
+  }
+  unconfirmed_ = Unconfirmed{std::move(names)};
   return delta;
 }
 

@@ -8,6 +8,8 @@ namespace {
 
 template <class Map>
 typename Map::mapped_type find_or_null(const Map& map, const typename Map::key_type& key) {
+  // Much comes in order.
+  if (map.empty() || map.rbegin()->first < key) return nullptr;
   const auto found = map.find(key);
   return found != map.end() ? found->second : nullptr;
 }
@@ -16,18 +18,25 @@ typename Map::mapped_type find_or_null(const Map& map, const typename Map::key_t
 template <class Map>
 class Touched {
  public:
-  explicit Touched(const Map& map) : map_{map} {}
+  explicit Touched(const Map& map) : map_{map}, was_empty_{map.empty()} {}
   void note(const typename Map::key_type& key) {
+    if (was_empty_) return;
     const auto size = before_.size();
     const auto it = before_.try_emplace(before_.end(), key);  // much comes in order
     if (before_.size() > size) it->second = find_or_null(map_, key);
   }
   /// For who has looked already.
   void note(const typename Map::key_type& key, const typename Map::mapped_type& before) {
+    if (was_empty_) return;
     before_.try_emplace(before_.end(), key, before);
   }
   template <class Changes>
   void finish(Changes& changes) const {
+    if (was_empty_) {  // all that is there is new
+      changes.reserve(map_.size());
+      for (const auto& [key, after] : map_) changes.push_back({nullptr, after});
+      return;
+    }
     auto now = map_.begin();
     const bool most = before_.size() > map_.size() / 8;  // then side by side
     for (const auto& [key, before] : before_) {
@@ -45,6 +54,7 @@ class Touched {
 
  private:
   const Map& map_;
+  const bool was_empty_;
   Map before_;
 };
 
@@ -116,7 +126,7 @@ void ClusterView::apply_task(const RecordWrite& write, Batch& batch) {
   if (write.value) {
     auto task = decode_task(write.shard, write.key, *write.value);
     if (!task) return refuse(write, task.error());
-    const TaskKey key = key_of(*task);
+    TaskKey key = key_of(*task);
     const auto known = any_task(key);
     const bool same_agent = known && known->agent_id == task->agent_id;
     if (!same_agent) {
@@ -128,7 +138,7 @@ void ClusterView::apply_task(const RecordWrite& write, Batch& batch) {
     } else if (task->from_agent && !known->from_agent && shadowed_.size() < kMaxTasks) {
       shadowed_[key] = known;
     }
-    return put_task(std::move(*task), known, batch);
+    return put_task(std::move(key), std::move(*task), known, batch);
   }
   const auto key = parse_task_key(write.key);
   if (!key) return refuse(write, DecodeError::bad_key);
@@ -139,7 +149,7 @@ void ClusterView::apply_task(const RecordWrite& write, Batch& batch) {
   if (write.shard.kind == ShardKind::agent_tasks) {
     if (!known->from_agent) return;
     if (shadow) {
-      put_task(Task{*shadow.mapped()}, known, batch);
+      put_task(*key, Task{*shadow.mapped()}, known, batch);
     } else {
       remove_task(*key, batch);
     }
@@ -331,9 +341,9 @@ RecordWrite ClusterView::read(const ShardId& shard, const RecordKey& key) const 
   return write;
 }
 
-/// `known`: any_task() of it.
-void ClusterView::put_task(Task task, const std::shared_ptr<const Task>& known, Batch& batch) {
-  const TaskKey key = key_of(task);
+/// `key`: its own; `known`: any_task() of it.
+void ClusterView::put_task(TaskKey key, Task task, const std::shared_ptr<const Task>& known,
+                           Batch& batch) {
   const auto agent = agents_.find(task.agent_id);
   const auto framework = frameworks_.find(task.framework_id);
   const bool whole = agent != agents_.end() && framework != frameworks_.end();
@@ -357,8 +367,8 @@ void ClusterView::put_task(Task task, const std::shared_ptr<const Task>& known, 
     to.insert(std::move(node));
   }
   const auto size = to.size();
-  const auto place = to.try_emplace(to.end(), key);  // much comes in order
-  batch.tasks.note(key, whole ? place->second : nullptr);
+  const auto place = to.try_emplace(to.end(), std::move(key));  // much comes in order
+  batch.tasks.note(place->first, whole ? place->second : nullptr);
   if (to.size() > size) of_agent_[task.agent_id].insert(&place->first);
   place->second = std::make_shared<const Task>(std::move(task));
 }
@@ -384,7 +394,7 @@ void ClusterView::join_tasks_of(const AgentId& agent, Batch& batch) {
 
 void ClusterView::join_again(const TaskKey& key, Batch& batch) {
   const auto task = any_task(key);
-  if (task) put_task(Task{*task}, task, batch);
+  if (task) put_task(key, Task{*task}, task, batch);
 }
 
 std::shared_ptr<const Task> ClusterView::any_task(const TaskKey& key) const {

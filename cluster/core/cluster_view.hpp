@@ -88,7 +88,7 @@ class ClusterView {
   void apply_vip(const RecordWrite&, Batch&);
   void apply_complete(const RecordWrite&);
   void apply_speaker(const RecordWrite&);
-  void put_task(Task, const std::shared_ptr<const Task>& known, Batch&);
+  void put_task(TaskKey, Task, const std::shared_ptr<const Task>& known, Batch&);
   void remove_task(const TaskKey&, Batch&);
   void join_tasks_of(const AgentId&, Batch&);
   void join_again(const TaskKey&, Batch&);

@@ -1,5 +1,6 @@
 #include "cluster/core/saved_state.hpp"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -51,6 +52,9 @@ Result<SavedState, DecodeError> read_state(std::span<const std::byte> bytes) {
   SavedState loaded;
   loaded.complete = (reader.u8() & kFlagComplete) != 0;
   const std::uint64_t count = reader.u64();
+  // A record takes this much and more, whatever the count says.
+  constexpr std::size_t kLeastBytes = 8;
+  loaded.writes.reserve(std::min<std::uint64_t>(count, reader.remaining() / kLeastBytes));
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::string_view record = reader.text();
     if (!reader.ok()) return DecodeError::truncated;

@@ -2,6 +2,11 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <tuple>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -16,49 +21,43 @@ class Unconfirmed {
   using Name = std::pair<ShardId, RecordKey>;
 
   explicit Unconfirmed(std::vector<Name> names = {})
-      : names_{std::move(names)}, confirmed_(names_.size()), left_{names_.size()} {
-    std::sort(names_.begin(), names_.end());
-    agents_ =
-        static_cast<std::size_t>(std::count_if(names_.begin(), names_.end(), [](const Name& name) {
-          return name.second.kind == RecordKind::agent;
-        }));
-  }
-  bool empty() const noexcept { return left_ == 0; }
+      : names_{std::make_move_iterator(names.begin()), std::make_move_iterator(names.end())},
+        agents_{static_cast<std::size_t>(std::count_if(names_.begin(), names_.end(), is_agent))} {}
+  bool empty() const noexcept { return names_.empty(); }
   /// How many of them are agents.
   std::size_t agents() const noexcept { return agents_; }
   void confirm(const ShardId& shard, const RecordKey& key) {
     if (empty()) return;
-    const std::size_t at = find(shard, key);
-    if (at == names_.size() || confirmed_[at]) return;
-    confirmed_[at] = true;
-    --left_;
-    if (key.kind == RecordKind::agent) --agents_;
+    const auto found = names_.find({shard, key});
+    if (found == names_.end()) return;
+    if (is_agent(*found)) --agents_;
+    names_.erase(found);
   }
   bool contains(const ShardId& shard, const RecordKey& key) const {
-    const std::size_t at = empty() ? names_.size() : find(shard, key);
-    return at < names_.size() && !confirmed_[at];
+    return !empty() && names_.contains({shard, key});
   }
-  /// As writes that take them away.
+  /// As writes that take them away, in their order.
   std::vector<RecordWrite> drop() {
     std::vector<RecordWrite> writes;
-    for (std::size_t i = 0; i < names_.size(); ++i) {
-      if (!confirmed_[i]) writes.push_back({names_[i].first, names_[i].second, std::nullopt});
-    }
+    writes.reserve(names_.size());
+    for (const auto& [shard, key] : names_) writes.push_back({shard, key, std::nullopt});
+    std::sort(writes.begin(), writes.end(), [](const RecordWrite& a, const RecordWrite& b) {
+      return std::tie(a.shard, a.key) < std::tie(b.shard, b.key);
+    });
     *this = Unconfirmed{};
     return writes;
   }
 
  private:
-  /// Its place; names_.size() if it is not there.
-  std::size_t find(const ShardId& shard, const RecordKey& key) const {
-    const auto found = std::lower_bound(names_.begin(), names_.end(), Name{shard, key});
-    const bool there = found != names_.end() && found->first == shard && found->second == key;
-    return there ? static_cast<std::size_t>(found - names_.begin()) : names_.size();
-  }
+  // Most have ids that begin alike, so to look for one in an order would cost more.
+  struct Hash {
+    std::size_t operator()(const Name& name) const noexcept {
+      return std::hash<std::string>{}(name.second.id) ^ static_cast<std::size_t>(name.second.kind);
+    }
+  };
+  static bool is_agent(const Name& name) noexcept { return name.second.kind == RecordKind::agent; }
 
-  std::vector<Name> names_;
-  std::vector<bool> confirmed_;
-  std::size_t left_;
+  std::unordered_set<Name, Hash> names_;
   std::size_t agents_ = 0;
 };
 
