@@ -1,7 +1,7 @@
 #include "daemon/daemon.hpp"
 
 #include <csignal>
-#include <malloc.h>
+#include <future>
 #include <optional>
 #include <spdlog/spdlog.h>
 #include <utility>
@@ -229,10 +229,12 @@ bool Daemon::Impl::take_over_kernel() {
 int Daemon::Impl::run() {
   bool started = listen();
   if (started) {
+    // Beside each other: what stands in the kernel, what stands in the file, and then the names,
+    // which take longest and are made on a third thread.
+    auto taken = std::async(std::launch::async, [this] { return take_over_kernel(); });
     const auto restored = restore();
-    // Names take longest, and are made on another thread: beside the kernel's part.
     if (restored && dns_ != nullptr) dns_->apply(*restored);
-    started = take_over_kernel();
+    started = taken.get();
     if (started && restored && note(*restored) && balancer_ != nullptr) {
       balancer_->restore(*restored);
     }
@@ -436,8 +438,6 @@ asio::awaitable<void> Daemon::Impl::save_when_changed() {
       }
       asio::post(workers_, [path, job, logged = &log_once_, control = context_.get_executor()] {
         const auto written = replace_file(path, job->write());
-        // Both a master's state and ours as one file are large, and rare: what they took goes back.
-        malloc_trim(0);
         if (written) return;
         const std::string line = "state: cannot write " + path.string() + ": " +
                                  written.error().message() + "; a restart will wait for Mesos";

@@ -3,7 +3,6 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
-#include <malloc.h>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -31,11 +30,7 @@ daemon::Overrides overrides(const std::vector<std::string>& set) {
   return out;
 }
 
-// An arena for each thread, as glibc makes them, keeps what a thread once needed.
-constexpr int kArenas = 2;
-
 int run_agent(const std::string& path, const std::vector<std::string>& set) {
-  mallopt(M_ARENA_MAX, kArenas);
   const auto load = [path, given = overrides(set)] { return daemon::load_config(path, given); };
   const daemon::Config config = load();
   daemon::set_up_logging(config.log);

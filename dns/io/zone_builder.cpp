@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <malloc.h>
 #include <utility>
 
 #include <boost/asio/post.hpp>
@@ -167,8 +166,6 @@ void ZoneBuilder::step_done(std::size_t left) {
     post_step();
   } else {
     building_ = false;
-    // What building took goes back to the system: else it is ours for ever.
-    if (queue_.empty()) boost::asio::post(builder_, [] { malloc_trim(0); });
     // What came meanwhile is not waited for: that may go on for long.
     if (when_whole_) when_whole(std::exchange(when_whole_, nullptr));
     build_next();
