@@ -9,6 +9,7 @@ import os
 import pathlib
 import signal
 import socket
+import statistics
 import struct
 import subprocess
 import tempfile
@@ -19,6 +20,8 @@ from streaming_master import StreamingMaster
 
 ROWS = ["footprint.memory", "footprint.cpu", "footprint.restart", "footprint.pause"]
 HTTP = "http://127.0.0.1:61421"
+HEALTH = "/healthz"
+READY = "/readyz"
 CLONE_NEWNET = 0x40000000
 
 
@@ -55,10 +58,10 @@ class Daemon:
         with urllib.request.urlopen(HTTP + path, timeout=limit) as reply:
             return reply.read()
 
-    def until_ready(self, seconds=60):
+    def until(self, path, seconds=60):
         while time.monotonic() - self.begun < seconds:
             with contextlib.suppress(OSError):
-                self.get("/readyz")
+                self.get(path)
                 return
             time.sleep(0.05)
         raise RuntimeError((self.folder / "log").read_text()[-2000:])
@@ -131,7 +134,7 @@ def serving(bench, muster, folder):
     """Memory, CPU and restarts with 10,000 tasks behind 1,000 VIPs."""
     master = StreamingMaster(("127.0.0.1", 5050), 10_000, 1_000)
     daemon = Daemon(muster, folder)
-    daemon.until_ready()
+    daemon.until(READY)
     time.sleep(5)  # the state file is written, freed memory went back
     memory = daemon.memory_megabytes()
     before = daemon.cpu_seconds()
@@ -156,18 +159,19 @@ def pause(bench, muster, folder):
         own = pathlib.Path(folder, f"large{round_}")
         own.mkdir()
         daemon = Daemon(muster, own)
-        time.sleep(1)
+        daemon.until(HEALTH)  # the second and third have the former's tables to read first
+        up = time.monotonic() - daemon.begun
         watcher = Watcher()
         master = StreamingMaster(("127.0.0.1", 5050), 100_000, 5_000)
-        daemon.until_ready(120)
+        daemon.until(READY, 120)
         time.sleep(8)  # the kernel is programmed, the state file written
         wait, asked = watcher.end()
         longest.append(wait)
         bench.note(f"100,000 tasks, {master.state_octets / 1e6:.0f} MB of JSON: longest wait {wait * 1000:.1f} ms of "
-                   f"{asked} questions, {daemon.memory_megabytes():.0f} MB")
+                   f"{asked} questions, {daemon.memory_megabytes():.0f} MB; it had started in {up:.2f} s")
         master.close()
         daemon.end()
-    return min(longest)
+    return statistics.median(longest)
 
 
 def run(bench):
@@ -180,6 +184,6 @@ def run(bench):
         Row("footprint.memory", "PSS with 10,000 tasks and 1,000 VIPs", f"{memory:.1f} MB", "60 MB", memory, 60),
         Row("footprint.cpu", "CPU of a core, the same, nothing happening", f"{cpu:.2f} %", "1 %", cpu, 1),
         Row("footprint.restart", "from exec to the first answer, no master there", f"{start * 1000:.0f} ms", "150 ms", start * 1000, 150),
-        Row("footprint.pause", "longest wait for the control thread, 100,000 tasks coming in, best of 3",
+        Row("footprint.pause", "longest wait for the control thread, 100,000 tasks coming in, middle of 3",
             f"{worst * 1000:.1f} ms", "20 ms", worst * 1000, 20),
     ]
