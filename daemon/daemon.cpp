@@ -50,8 +50,8 @@ constexpr unsigned kWorkers = 2;           // parsing and serialising; more woul
 constexpr Duration kSaveDelay{2000};       // a burst of changes costs one write of the state file
 constexpr Duration kIdleTimer{3'600'000};  // how long the cluster timer sleeps with nothing due
 constexpr std::size_t kMaxStateFile = std::size_t{1} << 30;
-// The control thread must not stall: some 5 ms of work, and some 2 ms of taking references.
-constexpr std::size_t kSliceRecords = 250;
+// The control thread must not stall: some 3 ms of work, and some 2 ms of taking references.
+constexpr std::size_t kSliceRecords = 125;
 constexpr std::size_t kSliceTasks = 2'000;
 
 }  // namespace

@@ -83,6 +83,9 @@ class Catalog {
   /// if anything changed.
   std::shared_ptr<const ZoneSnapshot> publish(bool complete);
 
+  /// Whether publish() would make the snapshot's table larger, and put every name in it anew.
+  bool publish_grows() const noexcept { return snapshot_->grows_by(touched_.size()); }
+
   const Suffixes& suffixes() const noexcept { return suffixes_; }
   const std::shared_ptr<const ZoneSnapshot>& snapshot() const noexcept { return snapshot_; }
   std::size_t names() const noexcept { return snapshot_->size(); }

@@ -111,13 +111,20 @@ void ZoneSnapshot::grow(std::size_t shards) {
   shards_.assign(next.begin(), next.end());
 }
 
+std::size_t ZoneSnapshot::shards_for(std::size_t names) noexcept {
+  return std::min(kMaxShards, round_up_to_power(names / kMeanPerShard + 1));
+}
+
+bool ZoneSnapshot::grows_by(std::size_t names) const noexcept {
+  return shards_for(size_ + names) > shards_.size();
+}
+
 std::shared_ptr<const ZoneSnapshot> ZoneSnapshot::with(std::span<const Update> updates,
                                                        std::uint32_t serial, bool complete) const {
   auto next = std::make_shared<ZoneSnapshot>(*this);
   next->serial_ = serial;
   next->complete_ = complete;
-  const std::size_t wanted =
-      std::min(kMaxShards, round_up_to_power((size_ + updates.size()) / kMeanPerShard + 1));
+  const std::size_t wanted = shards_for(size_ + updates.size());
   if (wanted > shards_.size()) next->grow(wanted);
 
   // Each touched shard is copied once, at its first update.

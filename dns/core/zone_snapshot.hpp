@@ -122,6 +122,9 @@ class ZoneSnapshot {
   ZoneSnapshot(std::shared_ptr<const ZoneTable> table, std::uint64_t hash_seed,
                std::uint32_t serial);
 
+  /// Whether with() would put every name into a larger table, should so many names come.
+  bool grows_by(std::size_t names) const noexcept;
+
   /// The successor with `updates` made: costs what they touch, plus one pointer per shard.
   std::shared_ptr<const ZoneSnapshot> with(std::span<const Update> updates, std::uint32_t serial,
                                            bool complete) const;
@@ -175,6 +178,7 @@ class ZoneSnapshot {
   };
 
   static constexpr std::size_t home_of(std::uint32_t tag) noexcept { return (tag >> 1) % kSlots; }
+  static std::size_t shards_for(std::size_t names) noexcept;
   void grow(std::size_t shards);
   const Shard& shard_of(std::uint64_t key) const noexcept {
     return *shards_[key & (shards_.size() - 1)];

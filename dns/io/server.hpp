@@ -67,6 +67,7 @@ struct ServerOptions {
 class Server {
  public:
   static constexpr std::size_t kInlineChanges = ZoneBuilder::kInlineChanges;
+  static constexpr std::size_t kInlineVips = ZoneBuilder::kInlineVips;
   static constexpr Duration kBatch = ZoneBuilder::kBatch;
 
   Server(boost::asio::any_io_executor control, boost::asio::any_io_executor builder, ServerOptions,
@@ -90,12 +91,12 @@ class Server {
   /// Where it listens, with real ports; the same one for UDP and TCP.
   std::vector<Endpoint> bound() const;
 
-  /// Takes over what changed. A delta of up to kInlineChanges is visible to every worker when
-  /// this returns, unless one was published less than kBatch ago or a larger one is still being
-  /// worked off; one that takes names of VIPs away never waits for a batch. A larger one goes in
-  /// steps on `builder`, in order, and what comes meanwhile waits for it; until its last step a
-  /// first state does not count as complete, so that what is still missing is SERVFAIL and not
-  /// NXDOMAIN.
+  /// Takes over what changed. A delta of up to kInlineChanges (and kInlineVips) is visible to every
+  /// worker when this returns, unless one was published less than kBatch ago, a larger one is still
+  /// being worked off, or the names outgrow their table; one that takes names of VIPs away never
+  /// waits for a batch. A larger one goes in steps on `builder`, in order, and what comes meanwhile
+  /// waits for it; until its last step a first state does not count as complete, so that what is
+  /// still missing is SERVFAIL and not NXDOMAIN.
   void apply(const ClusterDelta&);
 
   /// Goes by another policy from now on, without losing a query: upstreams, zone_upstreams,

@@ -16,6 +16,7 @@ namespace {
 // Publishing what a step touched costs about as much again.
 constexpr std::chrono::milliseconds kStagePerStep{50};
 constexpr std::chrono::milliseconds kStageUnasked{500};  // before anybody can ask: after a restart
+constexpr std::size_t kManyNames = 10'000;               // putting them anew takes milliseconds
 constexpr std::size_t kChangesPerLook = 16;              // between two looks at the clock
 // Deltas that wait for a large one; what comes above joins the last of them.
 constexpr std::size_t kMaxQueued = 256;
@@ -28,6 +29,11 @@ prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name, const
 bool withdraws(const ClusterDelta& delta) {
   return std::any_of(delta.vips.begin(), delta.vips.end(),
                      [](const auto& change) { return change.before != nullptr; });
+}
+
+bool is_small(const ClusterDelta& delta) {
+  return delta.vips.size() <= ZoneBuilder::kInlineVips &&
+         Catalog::changes_in(delta) - delta.vips.size() <= ZoneBuilder::kInlineChanges;
 }
 
 template <class T>
@@ -71,12 +77,13 @@ ZoneBuilder::~ZoneBuilder() {
 }
 
 void ZoneBuilder::apply(const ClusterDelta& delta) {
-  if (!building_ && Catalog::changes_in(delta) <= kInlineChanges) {
+  if (!building_ && is_small(delta)) {
     catalog_.stage(delta, 0, Catalog::changes_in(delta));
     staged_complete_ = staged_complete_ || delta.complete;
     const TimePoint due = last_publish_ + kBatch;
     const bool now_complete = delta.complete && !snapshot_->complete();
-    if (now_complete || withdraws(delta) || Clock::now() >= due) return flush();
+    if (withdraws(delta)) return show_staged();
+    if (now_complete || Clock::now() >= due) return flush();
     return flush_at(due);
   }
   if (queue_.size() < kMaxQueued) {
@@ -105,8 +112,16 @@ void ZoneBuilder::stop() {
   flush_timer_.cancel();
 }
 
-// Everything that is staged becomes visible.
+// Everything that is staged becomes visible, at once if that does not take long.
 void ZoneBuilder::flush() {
+  if (catalog_.names() >= kManyNames && catalog_.publish_grows()) {
+    queue_.emplace_back();
+    return build_next();
+  }
+  show_staged();
+}
+
+void ZoneBuilder::show_staged() {
   flush_timer_.cancel();
   flushing_ = false;
   publish(std::exchange(staged_complete_, false));

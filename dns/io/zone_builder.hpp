@@ -33,7 +33,10 @@ namespace muster::dns {
 /// one at a time, with nothing else of this object's beside it. All calls on the control thread.
 class ZoneBuilder {
  public:
-  static constexpr std::size_t kInlineChanges = 256;
+  /// Some milliseconds, and fewer than a slice of a master's whole state has: those are built
+  /// beside the control thread, several slices at once.
+  static constexpr std::size_t kInlineChanges = 64;
+  static constexpr std::size_t kInlineVips = 512;  // and so many of those, which have few names
   static constexpr Duration kBatch{10};
 
   /// `changed`: another snapshot is shown now. On the control thread.
@@ -68,6 +71,7 @@ class ZoneBuilder {
   };
 
   void flush();
+  void show_staged();
   void flush_at(TimePoint due);
   void build_next();
   void post_step();

@@ -12,8 +12,8 @@
 namespace muster::lb {
 namespace {
 
-/// Task changes taken in at once; some 5 ms.
-constexpr std::size_t kSliceChanges = 2000;
+/// Task changes taken in at once; some 2 ms.
+constexpr std::size_t kSliceChanges = 500;
 /// Changes that may wait their turn. Beyond, they are taken in at once: a pause is better than
 /// memory without end.
 constexpr std::size_t kMaxWaiting = 1'000'000;

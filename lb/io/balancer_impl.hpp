@@ -23,8 +23,8 @@
 namespace muster::lb {
 
 /// How long apply() and each following step may hold the control thread. A step that has begun
-/// takes some 6 ms more at worst.
-inline constexpr Duration kSlice{5};
+/// takes some 2 ms more.
+inline constexpr Duration kSlice{3};
 
 class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
  public:

@@ -185,6 +185,7 @@ TEST_CASE("a TCP client that asks much and reads late gets every answer") {
   }
   RunningServer running{local_options()};
   running.server.apply(delta);
+  running.control.run();
   REQUIRE(running.server.status().ready);
 
   const FileDescriptor client = open_client(running.at(), SOCK_STREAM);

@@ -95,6 +95,26 @@ TEST_CASE("the first change shows at once, those behind it together and soon") {
   if (in_one_batch) CHECK(running.server.status().serial <= serial + 2);
 }
 
+TEST_CASE("small changes that make many names: the table grows, and every name is there") {
+  RunningServer running{local_options()};
+  constexpr int kTasks = 6'000;  // each with several names
+  for (int from = 0; from < kTasks; from += 60) {
+    ClusterDelta delta = complete_delta();
+    for (int i = from; i < from + 60; ++i) {
+      delta.tasks.push_back(std::move(with_task(i).tasks.front()));
+    }
+    running.server.apply(delta);
+    running.control.poll();
+    running.control.restart();
+  }
+  running.control.run();
+  REQUIRE(running.server.status().names > 30'000);
+  for (int i = 0; i < kTasks; i += 97) {
+    CHECK(code_of(running, "app" + std::to_string(i) + ".marathon.mesos") == rcode::kNoError);
+  }
+  CHECK(code_of(running, "app5999.marathon.mesos") == rcode::kNoError);
+}
+
 TEST_CASE("a VIP's name goes at once, whatever waits for a batch") {
   RunningServer running{local_options()};
   const VipAllocation vip{VipName{"web.marathon"}, ip("11.1.2.3"), std::nullopt};
@@ -120,6 +140,7 @@ TEST_CASE("a zone goes over TCP to whom it may, whole, and to nobody else") {
     options.transfer_to = std::move(allowed);
     RunningServer running{options};
     running.server.apply(delta);
+    running.control.run();
     const FileDescriptor client = open_client(running.at(), SOCK_STREAM);
     // Another query behind it is answered after the zone.
     Bytes both = framed(make_query(name("mesos"), type::kAxfr, {.id = 1}));
