@@ -13,4 +13,4 @@ muster_test(cluster_sim_test LABEL sim
 muster_fuzzer(record_fuzz muster::cluster::core)
 
 add_executable(cluster_bench ${PROJECT_SOURCE_DIR}/bench/cluster_bench.cpp)
-target_link_libraries(cluster_bench PRIVATE muster_options muster::cluster::core)
+target_link_libraries(cluster_bench PRIVATE muster_options muster::allocator muster::cluster::core)
