@@ -27,20 +27,36 @@ bool fits(const Accepted& accepted, Kind kind) {
   return kind == Kind::inet || (accepted.to.address.is_v4() ? kind == Kind::ip : kind == Kind::ip6);
 }
 
+/// Ours in a base chain that come after something that can drop, where they would have been passed
+/// in Docker's chain for its users: a Docker that starts while its containers run (live-restore)
+/// puts its isolation ahead of everything, that chain too.
+std::set<std::uint64_t> behind(const Table& table, const Chain& chain) {
+  std::set<std::uint64_t> found;
+  if (!chain.on_forward || !table.chains.contains(std::string{kDockerUser})) return found;
+  const auto drops =
+      std::find_if(chain.ways.begin(), chain.ways.end(), [&table](const std::string& way) {
+        return anywhere(table, way, &Chain::drops, &Chain::jumps);
+      });
+  const auto before = static_cast<std::size_t>(drops - chain.ways.begin());
+  for (const auto& [handle, passed] : chain.passed) {
+    if (passed > before) found.insert(handle);
+  }
+  return found;
+}
+
 /// What is missing in one chain, and what is too much. Empty `wanted`: all of ours is.
 std::optional<Edit> edit(const Chain& chain, const std::vector<Accepted>& wanted,
-                         std::string_view tag) {
+                         std::string_view tag, const std::set<std::uint64_t>& behind) {
   Edit edit;
   std::set<std::string> notes;
-  for (const Accepted& accepted : wanted) {
-    std::string note = note_of(tag, accepted);
-    if (!chain.ours.contains(note)) edit.add.push_back(accepted);
-    notes.insert(std::move(note));
-  }
+  for (const Accepted& accepted : wanted) notes.insert(note_of(tag, accepted));
   std::set<std::string_view> kept;
   for (const auto& [note, handle] : chain.ours) {
-    const bool stays = notes.contains(note) && kept.insert(note).second;
+    const bool stays = notes.contains(note) && !behind.contains(handle) && kept.insert(note).second;
     if (!stays) edit.remove.push_back(handle);
+  }
+  for (const Accepted& accepted : wanted) {
+    if (!kept.contains(note_of(tag, accepted))) edit.add.push_back(accepted);
   }
   if (edit.add.empty() && edit.remove.empty()) return std::nullopt;
   return edit;
@@ -100,6 +116,7 @@ Plan plan(const std::vector<Table>& tables, const Acceptance& acceptance, std::s
                  [&](const Accepted& accepted) { return fits(accepted, table.kind); });
     for (const auto& [name, chain] : table.chains) {
       if (!chain.on_forward) continue;
+      if (acceptance.translated && chain.accepts_translated) continue;
       const bool can_drop =
           chain.policy_drops || anywhere(table, name, &Chain::drops, &Chain::jumps);
       const bool by_default =
@@ -120,7 +137,8 @@ Plan plan(const std::vector<Table>& tables, const Acceptance& acceptance, std::s
         if (chain.on_forward) plan.dropping.emplace_back(i, name);
       }
       if (stands) plan.standing.emplace_back(i, name);
-      auto change = edit(chain, stands ? wanted : std::vector<Accepted>{}, tag);
+      auto change =
+          edit(chain, stands ? wanted : std::vector<Accepted>{}, tag, behind(table, chain));
       if (!change) continue;
       change->table = i;
       change->chain = name;

@@ -35,6 +35,9 @@ struct Accepted {
 struct Acceptance {
   std::vector<Accepted> all;
   std::size_t beyond = 0;  // Vips there was no room for
+  /// What is forwarded to a Vip has been translated before it comes there: so all drivers do but
+  /// ipvs, where answers alone are forwarded.
+  bool translated = false;
   bool empty() const noexcept { return all.empty(); }
   friend bool operator==(const Acceptance&, const Acceptance&) = default;
 };
@@ -53,10 +56,16 @@ struct Chain {
   bool policy_drops = false;  // what comes to its end is dropped
   bool drops = false;         // a rule drops or rejects
   bool drops_rest = false;    // a rule does so whatever comes
+  /// Ahead of those a rule accepts all that anybody has translated: firewalld's first but one.
+  bool accepts_translated = false;
   std::set<std::string> jumps;
   std::set<std::string> jumps_always;
+  /// The same in order, each once, up to where it jumps to kDockerUser whatever comes.
+  std::vector<std::string> ways;
   /// Rules of ours by what they say of themselves; a copy has a handle of its own.
   std::multimap<std::string, std::uint64_t> ours;
+  /// How many of `ways` come before each of them, by its handle.
+  std::map<std::uint64_t, std::size_t> passed;
 };
 
 enum class Kind : std::uint8_t { ip, ip6, inet };
@@ -88,7 +97,9 @@ struct Plan {
 };
 
 /// Ours stand in each base chain that can drop, and in Docker's chain for its users beside it; in
-/// no other one. With nothing accepted they stand nowhere.
+/// no other one. With nothing accepted they stand nowhere. Where Docker has put what drops ahead of
+/// both, ours are put ahead of it. A chain that accepts what is translated
+/// cannot drop it.
 Plan plan(const std::vector<Table>& tables, const Acceptance& acceptance, std::string_view tag);
 
 }  // namespace muster::lb::forward

@@ -30,6 +30,7 @@ void Balancer::Impl::keep_forward(bool anyway) {
   if (shared_.options.forward_accept) {
     acceptance = forward::accept(shared_.range_v4, shared_.range_v6, host_->programmer().applied());
   }
+  acceptance.translated = capabilities_.driver != "ipvs";
   if (!anyway && accepted_ == acceptance) return;
   accepted_ = acceptance;
   forwarding_ = true;

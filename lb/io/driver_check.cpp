@@ -54,7 +54,8 @@ void check_bridges(std::vector<Finding>& findings) {
   findings.push_back(
       {Level::advice,
        "br_netfilter is off: where client and backend are on one bridge, the backend "
-       "sees the bridge's address instead of the client's",
+       "sees the bridge's address instead of the client's; with it on, a container reaches itself "
+       "through a VIP only if its port of the bridge is in hairpin mode",
        "modprobe br_netfilter; sysctl -w net.bridge.bridge-nf-call-iptables=1"});
 }
 
@@ -78,10 +79,11 @@ std::string rule_by_hand(const DriverConfig& config, const forward::Table& table
 
 /// `ip filter FORWARD`, as Docker sets it up: what no rule accepts is dropped.
 void check_forward_chains(netlink::Socket& socket, const DriverConfig& config,
-                          std::vector<Finding>& findings) {
+                          const std::string& driver, std::vector<Finding>& findings) {
   const auto tables = firewall::read(socket, config.table);
   if (!tables) return;
-  for (const auto& [index, name] : forward::plan(*tables, {}, config.table).dropping) {
+  const forward::Acceptance nothing{.all = {}, .beyond = 0, .translated = driver != "ipvs"};
+  for (const auto& [index, name] : forward::plan(*tables, nothing, config.table).dropping) {
     const forward::Table& table = (*tables)[index];
     const std::string where =
         std::string{forward::to_string(table.kind)} + " " + table.name + " " + name;
@@ -147,10 +149,11 @@ void check_input_chains(netlink::Socket& socket, const DriverConfig& config,
   if (!done) return;
 }
 
-void check_firewalls(const DriverConfig& config, std::vector<Finding>& findings) {
+void check_firewalls(const DriverConfig& config, const std::string& driver,
+                     std::vector<Finding>& findings) {
   auto socket = netlink::Socket::open(NETLINK_NETFILTER);
   if (!socket) return;
-  check_forward_chains(*socket, config, findings);
+  check_forward_chains(*socket, config, driver, findings);
   check_input_chains(*socket, config, findings);
   check_legacy(config, findings);
 }
@@ -181,7 +184,7 @@ std::vector<Finding> check_driver(std::string_view name, const DriverConfig& con
   }
   check_forwarding(config, findings);
   check_bridges(findings);
-  check_firewalls(config, findings);
+  check_firewalls(config, opened->driver, findings);
   return findings;
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <linux/netfilter.h>
+#include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nf_tables_compat.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -95,13 +96,40 @@ Result<std::vector<Table>> read_chains(netlink::Socket& socket) {
 struct Rule {
   bool conditional = false;
   bool drops = false;
+  int translated = 0;  // so many of its expressions are those of `ct status dnat accept`, or -1
   std::string jump;
   std::string note;
 };
+constexpr int kTranslatedAll = 4;
+
+netlink::Bytes verdict_of(netlink::Bytes data) {
+  return netlink::find(netlink::find(data, NFTA_IMMEDIATE_DATA).value, NFTA_DATA_VERDICT).value;
+}
+
+/// Whether this is what follows the first `done` expressions of `ct status dnat accept`.
+bool goes_on(int done, std::string_view name, netlink::Bytes data) {
+  const auto number = [&](std::uint16_t type) {
+    return netlink::find(netlink::find(data, type).value, NFTA_DATA_VALUE).u32();
+  };
+  switch (done) {
+    case 0:
+      return name == "ct" && netlink::find(data, NFTA_CT_KEY).u32_be() == NFT_CT_STATUS;
+    case 1:
+      return name == "bitwise" && number(NFTA_BITWISE_MASK) == IPS_DST_NAT &&
+             number(NFTA_BITWISE_XOR) == 0U;
+    case 2:
+      return name == "cmp" && netlink::find(data, NFTA_CMP_OP).u32_be() == NFT_CMP_NEQ &&
+             number(NFTA_CMP_DATA) == 0U;
+    case 3:
+      return name == "immediate" &&
+             netlink::find(verdict_of(data), NFTA_VERDICT_CODE).u32_be() == NF_ACCEPT;
+    default:
+      return false;
+  }
+}
 
 void read_verdict(netlink::Bytes data, Rule& rule) {
-  const netlink::Bytes verdict =
-      netlink::find(netlink::find(data, NFTA_IMMEDIATE_DATA).value, NFTA_DATA_VERDICT).value;
+  const netlink::Bytes verdict = verdict_of(data);
   const auto code = netlink::find(verdict, NFTA_VERDICT_CODE).u32_be();
   if (!code) return;  // a value for a register
   if (*code == NF_DROP) rule.drops = true;
@@ -113,6 +141,8 @@ void read_verdict(netlink::Bytes data, Rule& rule) {
 void read_expression(netlink::Bytes expression, Rule& rule) {
   const auto name = netlink::find(expression, NFTA_EXPR_NAME).text();
   const netlink::Bytes data = netlink::find(expression, NFTA_EXPR_DATA).value;
+  if (name != "counter")
+    rule.translated = goes_on(rule.translated, name, data) ? rule.translated + 1 : -1;
   if (name == "immediate") {
     read_verdict(data, rule);
   } else if (name == "reject") {
@@ -146,6 +176,13 @@ Rule rule_of(netlink::Bytes attributes) {
   return rule;
 }
 
+void note_jump(const Rule& rule, Chain& chain) {
+  const bool first = chain.jumps.insert(rule.jump).second;
+  if (!rule.conditional) chain.jumps_always.insert(rule.jump);
+  const bool past_users = chain.jumps_always.contains(std::string{forward::kDockerUser});
+  if (first && !past_users) chain.ways.push_back(rule.jump);
+}
+
 void note_rule(const netlink::Message& message, std::string_view tag, bool ours_only,
                Table& table) {
   const netlink::Bytes attributes = message.attributes(sizeof(nfgenmsg));
@@ -159,17 +196,19 @@ void note_rule(const netlink::Message& message, std::string_view tag, bool ours_
   const auto handle = netlink::find(attributes, NFTA_RULE_HANDLE).u64_be();
   if (handle && forward::is_note(tag, rule.note)) {
     chain->second.ours.emplace(rule.note, *handle);
+    chain->second.passed.emplace(*handle, chain->second.ways.size());
     return;
   }
   if (ours_only) {
     chain->second.drops = true;  // for all we know
     return;
   }
+  const bool first = !chain->second.drops && chain->second.jumps.empty();
+  if (first && rule.translated == kTranslatedAll) chain->second.accepts_translated = true;
   chain->second.drops = chain->second.drops || rule.drops;
   chain->second.drops_rest = chain->second.drops_rest || (rule.drops && !rule.conditional);
   if (rule.jump.empty()) return;
-  chain->second.jumps.insert(rule.jump);
-  if (!rule.conditional) chain->second.jumps_always.insert(rule.jump);
+  note_jump(rule, chain->second);
 }
 
 Result<void> read_rules(netlink::Socket& socket, std::string_view tag, std::size_t& read,

@@ -130,6 +130,46 @@ TEST_CASE("containers reach VIPs through a firewall that drops what is forwarded
   }
 }
 
+TEST_CASE("a firewall that accepts what is translated is neither changed nor said to drop") {
+  MUSTER_NEEDS_NETNS();
+  MUSTER_EXCEPT_IPVS("what it sends on is not conntrack's translation");
+  struct Row {
+    const char* what;
+    std::string head;  // of the chain
+    bool accepts;
+    bool known;  // to muster, which does not weigh what comes first
+  };
+  for (const Row& row :
+       {Row{"firewalld's", "ct state { established, related } accept; ct status dnat accept; ",
+            true, true},
+        Row{"counted", "ct status dnat counter accept; ", true, true},
+        Row{"after a drop", "ct state invalid drop; ct status dnat accept; ", true, false},
+        Row{"of some", "iifname \"lo\" ct status dnat accept; ", false, false},
+        Row{"another status", "ct status snat accept; ", false, false},
+        Row{"the others", "ct status & dnat == 0 accept; ", false, false},
+        Row{"dropped", "ct status dnat drop; ", false, false}}) {
+    CAPTURE(row.what);
+    Bridged net;
+    const auto server = net.serve("10.2.0.1:8080");
+    net.node.shell(
+        "nft 'table inet theirs { chain forwarded { type filter hook forward priority 10; "
+        "policy accept; " +
+        row.head + "ct state invalid drop; reject with icmpx admin-prohibited; }; }'");
+    for (const bool accept : {false, true}) {
+      CAPTURE(accept);
+      Node node{net.node, accepting(accept)};
+      node.add(task("1", {literal("11.0.0.1", 80)}, {"10.2.0.1:8080"}));
+      CHECK(eventually(
+          [&] { return reaches(net.client, "11.0.0.1:80") == (row.accepts || accept); }));
+      CHECK(eventually([&] {
+        return names(node.status().dropping, "inet theirs forwarded") == (!row.known && !accept);
+      }));
+      CHECK((ruleset(net.node).find("muster: VIPs") != std::string::npos) ==
+            (accept && !row.known));
+    }
+  }
+}
+
 TEST_CASE("iptables goes on listing the table that holds our rules, and can save and restore it") {
   MUSTER_NEEDS_NETNS();
   Bridged net;
@@ -199,6 +239,35 @@ TEST_CASE("rules of ours that somebody takes out of a firewall are put back at o
                       << " ms");
     CHECK(eventually_reaches(net.client, "11.0.0.1:80"));
   }
+}
+
+TEST_CASE("what Docker puts ahead of its users' chain does not keep VIP traffic out") {
+  MUSTER_NEEDS_NETNS();
+  Bridged net;
+  const auto server = net.serve("10.2.0.1:8080");
+  net.node.shell(firewalls().back().set_up);
+  Node node{net.node, accepting()};
+  node.add(task("1", {literal("11.0.0.1", 80)}, {"10.2.0.1:8080"}));
+  REQUIRE(eventually_reaches(net.client, "11.0.0.1:80"));
+  const auto forward = [&] { return net.node.shell("iptables-nft -S FORWARD"); };
+  const auto after_policy = [&] { return forward().substr(forward().find('\n') + 1); };
+  // It starts while its containers run.
+  net.node.shell("iptables-nft -D FORWARD -j ISOLATION; iptables-nft -I FORWARD -j ISOLATION");
+  CHECK(eventually([&] { return after_policy().starts_with("-A FORWARD -m conntrack"); }));
+  CHECK(reaches(net.client, "11.0.0.1:80"));
+  // It makes a network: ours are passed in its users' chain, and stay where they are.
+  net.node.shell(
+      "printf '*filter\\n-D FORWARD -j ISOLATION\\n-I FORWARD -j ISOLATION\\n"
+      "-D FORWARD -j DOCKER-USER\\n-I FORWARD -j DOCKER-USER\\nCOMMIT\\n' | "
+      "iptables-nft-restore --noflush");
+  CHECK(eventually_reaches(net.client, "11.0.0.1:80"));
+  CHECK(eventually([&] { return after_policy().starts_with("-A FORWARD -j DOCKER-USER\n"); }));
+  const std::string settled = forward();
+  net.node.shell("iptables-nft -D DOCKER-USER 1");
+  CHECK(eventually([&] {
+    return net.node.shell("iptables-nft -S DOCKER-USER").find("muster: VIPs") != std::string::npos;
+  }));
+  CHECK(forward() == settled);
 }
 
 TEST_CASE("rules of ours leave a firewall that drops no more, and all of them once switched off") {

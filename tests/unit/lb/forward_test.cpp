@@ -126,6 +126,23 @@ TEST_CASE("rules stand where something can be dropped, and nowhere else") {
   }
 }
 
+TEST_CASE("a chain that accepts what is translated cannot drop it, whatever it says then") {
+  Chain like_firewalld = base(false);
+  like_firewalld.drops = like_firewalld.drops_rest = like_firewalld.accepts_translated = true;
+  const std::vector<Table> tables{table_of(Kind::inet, {{"filter_FORWARD", like_firewalld}})};
+  for (const bool asked : {true, false}) {
+    CAPTURE(asked);
+    Acceptance acceptance = asked ? accept(kV4, kV6, {}) : Acceptance{};
+    const Plan with_ipvs = plan(tables, acceptance, "muster");
+    CHECK(with_ipvs.standing.size() == (asked ? 1 : 0));
+    CHECK(with_ipvs.dropping.size() == (asked ? 0 : 1));
+    acceptance.translated = true;
+    const Plan with_nft = plan(tables, acceptance, "muster");
+    CHECK(with_nft.standing.empty());
+    CHECK(with_nft.dropping.empty());
+  }
+}
+
 TEST_CASE("each family of tables gets the rules it can hold") {
   const auto acceptance = accept(kV4, kV6, {});
   const auto added = [&](Kind kind) {
@@ -149,6 +166,36 @@ TEST_CASE(
   REQUIRE(made.standing.size() == 2);
   CHECK(made.standing[0].second == "DOCKER-USER");
   CHECK(made.standing[1].second == "FORWARD");
+}
+
+TEST_CASE(
+    "ours are put ahead of what Docker puts ahead of its users' chain, and moved by nobody else") {
+  const auto acceptance = accept(kV4, {}, {});
+  Chain isolation;
+  isolation.drops = true;
+  Chain users;
+  users.ours = {{"muster: VIPs 11.0.0.0/8", 7}};
+  const auto edits = [&](std::vector<std::string> ways, std::size_t passed, bool docker) {
+    Chain chain = base(true);
+    chain.ways = std::move(ways);
+    chain.jumps = {chain.ways.begin(), chain.ways.end()};
+    chain.ours = {{"muster: VIPs 11.0.0.0/8", 5}};
+    chain.passed = {{5, passed}};
+    std::map<std::string, Chain> chains{
+        {"FORWARD", chain}, {"ISOLATION", isolation}, {"DOCKER", Chain{}}};
+    if (docker) chains["DOCKER-USER"] = users;
+    return plan({table_of(Kind::ip, chains)}, acceptance, "muster").edits;
+  };
+  CHECK(edits({}, 0, true).empty());
+  CHECK(edits({"ISOLATION"}, 0, true).empty());
+  CHECK(edits({"DOCKER"}, 1, true).empty());
+  CHECK(edits({"DOCKER", "ISOLATION"}, 1, true).empty());
+  CHECK(edits({"ISOLATION"}, 1, false).empty());  // somebody else's order is their affair
+  const auto moved = edits({"DOCKER", "ISOLATION"}, 2, true);
+  REQUIRE(moved.size() == 1);
+  CHECK(moved[0].chain == "FORWARD");
+  CHECK(notes(moved[0].add) == std::vector<std::string>{"muster: VIPs 11.0.0.0/8"});
+  CHECK(moved[0].remove == std::vector<std::uint64_t>{5});
 }
 
 TEST_CASE("what is there stays, copies and what is not wanted any more go") {
