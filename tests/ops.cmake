@@ -29,6 +29,12 @@ foreach(client curl nginx postgresql redis iperf3 prometheus dig)
     COMMAND Python3::Interpreter -B ${CMAKE_CURRENT_SOURCE_DIR}/clients/clients_test.py
       $<TARGET_FILE:muster-dev> $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR} ${client})
 endforeach()
+# Docker and firewalld themselves: fetched by tests/run --all, run in namespaces, never installed.
+foreach(case docker docker-legacy firewalld firewalld-docker)
+  muster_ops_test("firewalls: ${case} beside muster" LABEL long TIMEOUT 600
+    COMMAND Python3::Interpreter -B ${CMAKE_CURRENT_SOURCE_DIR}/firewalls/firewalls_test.py
+      $<TARGET_FILE:muster> ${PROJECT_SOURCE_DIR}/build/firewalls ${case})
+endforeach()
 muster_ops_test("alert rules: silent on a healthy cluster, and each fires" LABEL unit TIMEOUT 60
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/package/alerts)
 muster_ops_test("package: configuration, manuals, completions and unit agree with the program" LABEL unit TIMEOUT 60
