@@ -2,7 +2,7 @@ muster_test(lb_core_test LABEL unit
   SOURCES unit/lb/forward_test.cpp unit/lb/netns_test.cpp unit/lb/outliers_test.cpp unit/lb/plan_test.cpp unit/lb/slots_test.cpp unit/lb/slow_start_test.cpp unit/lb/vip_table_test.cpp
   DEPENDS muster::lb::core)
 muster_test(lb_io_test LABEL unit
-  SOURCES unit/lb/balancer_test.cpp unit/lb/fake_driver_test.cpp unit/lb/ipvs_plan_test.cpp unit/lb/limits_test.cpp unit/lb/netlink_test.cpp unit/lb/programmer_test.cpp
+  SOURCES unit/lb/balancer_test.cpp unit/lb/connections_test.cpp unit/lb/fake_driver_test.cpp unit/lb/ipvs_plan_test.cpp unit/lb/limits_test.cpp unit/lb/netlink_test.cpp unit/lb/programmer_test.cpp
   DEPENDS muster::lb::io)
 
 muster_fuzzer(netns_fuzz muster::lb::core)

@@ -4,6 +4,8 @@
 #include <spdlog/spdlog.h>
 #include <utility>
 
+#include <boost/asio/post.hpp>
+
 #include "base/io/bulk.hpp"
 #include "lb/io/balancer_impl.hpp"
 #include "lb/io/driver_choice.hpp"
@@ -141,7 +143,12 @@ void Balancer::Impl::open_namespaces(const DriverConfig& config) {
       Namespaces::Hooks{
           .wake = [this] { wake_.cancel(); },
           .host_busy = [this] { return work_posted_; },
-          .unanswered = [this](const std::vector<Unanswered>& connections) { note(connections); }});
+          .unanswered = [this](const std::vector<Unanswered>& connections) { note(connections); },
+          .last_look = [this] { return connections_->last_look(); },
+          .counted =
+              [this](const ConnectionTotals& growth) {
+                asio::post(worker_, [this, growth] { counter_.add(growth); });
+              }});
 }
 
 void Balancer::Impl::take(const ClusterDelta& delta) {

@@ -87,7 +87,8 @@ class Balancer {
       Endpoint endpoint;
       /// As declared, where the kernel sends it new connections; else 0, whatever is wanted.
       std::uint16_t weight = 0;
-      /// New connections since this node knows the backend; refreshed at most every 10 s.
+      /// New connections since this node knows the backend; refreshed at most every 10 s, those of
+      /// namespaces beside the node's own less often.
       std::uint64_t connections = 0;
       bool rests = false;   // did not answer, and gets no connections for a while
       bool starts = false;  // is new, and has less than its share yet

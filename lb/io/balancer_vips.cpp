@@ -55,6 +55,7 @@ Balancer::VipStatus Balancer::Impl::vip_status(const Vip& vip) const {
 
 std::vector<Balancer::VipStatus> Balancer::Impl::vips() {
   if (!std::exchange(counters_wanted_, true)) wake_.cancel();
+  connections_->note_look();
   std::vector<Vip> known = shared_.table.vips();
   const auto declared = static_cast<std::ptrdiff_t>(known.size());
   for (const auto& [vip, applied] : host_->programmer().applied()) {

@@ -1,6 +1,8 @@
 #include "lb/io/connections.hpp"
 
+#include <algorithm>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include <prometheus/client_metric.h>
@@ -9,22 +11,70 @@
 
 namespace muster::lb {
 
+namespace {
+
+bool ahead(const SlotCount& a, const SlotCount& b) {
+  return std::tie(a.vip, a.index) < std::tie(b.vip, b.index);
+}
+
+std::uint64_t count_in(const ConnectionTotals& totals, const Vip& vip, const Endpoint& backend) {
+  const auto backends = totals.find(vip);
+  if (backends == totals.end()) return 0;
+  const auto count = backends->second.find(backend);
+  return count == backends->second.end() ? 0 : count->second;
+}
+
+/// Less than before: it began anew.
+std::uint64_t grown(std::uint64_t then, std::uint64_t now) {
+  return now >= then ? now - then : now;
+}
+
+}  // namespace
+
+ConnectionTotals ConnectionGrowth::update(std::vector<SlotCount> counts) {
+  std::sort(counts.begin(), counts.end(), [](const SlotCount& a, const SlotCount& b) {
+    return ahead(a, b) || (!ahead(b, a) && a.connections > b.connections);
+  });
+  ConnectionTotals growth;
+  std::vector<Seen> seen;
+  auto before = seen_.begin();
+  const auto pass = [&](const SlotCount* until) {
+    for (; before != seen_.end() && (until == nullptr || ahead(before->slot, *until)); ++before) {
+      if (!before->missed) seen.push_back({before->slot, true});
+    }
+  };
+  for (const SlotCount& slot : counts) {
+    if (!seen.empty() && !seen.back().missed && !ahead(seen.back().slot, slot)) continue;  // twice
+    pass(&slot);
+    std::uint64_t then = 0;
+    if (before != seen_.end() && !ahead(slot, before->slot)) {
+      if (before->slot.backend == slot.backend) then = before->slot.connections;
+      ++before;
+    }
+    const std::uint64_t more = grown(then, slot.connections);
+    if (more > 0) growth[slot.vip][slot.backend] += more;
+    seen.push_back({slot, false});
+  }
+  pass(nullptr);
+  seen_ = std::move(seen);
+  return growth;
+}
+
+void ConnectionCounter::add(const ConnectionTotals& growth) {
+  for (const auto& [vip, backends] : growth) {
+    for (const auto& [backend, count] : backends) totals_[vip][backend] += count;
+  }
+}
+
 std::shared_ptr<const ConnectionTotals> ConnectionCounter::update(const KernelState& state) {
   decltype(seen_) seen;
   ConnectionTotals totals;
   decltype(seen_backends_) seen_backends;
   for (const auto& [vip, backends] : state.backend_connections) {
-    const auto before = seen_backends_.find(vip);
-    const auto sums = totals_.find(vip);
     auto& total = totals[vip];
     for (const auto& [backend, now] : backends) {
-      total[backend] = now;
-      if (before == seen_backends_.end() || sums == totals_.end()) continue;
-      const auto then = before->second.find(backend);
-      const auto sum = sums->second.find(backend);
-      if (then == before->second.end() || sum == sums->second.end()) continue;
-      // Less than before: it was removed, and has come back.
-      total[backend] = sum->second + (now >= then->second ? now - then->second : now);
+      total[backend] =
+          count_in(totals_, vip, backend) + grown(count_in(seen_backends_, vip, backend), now);
     }
     seen_backends.emplace_hint(seen_backends.end(), vip, backends);
   }
@@ -39,17 +89,17 @@ std::shared_ptr<const ConnectionTotals> ConnectionCounter::update(const KernelSt
       if (!applied.slots[i] || counts == state.connections.end()) continue;
       const Endpoint& backend = *applied.slots[i];
       const std::uint64_t now = i < counts->second.size() ? counts->second[i] : 0;
-      std::uint64_t grown = now;
+      std::uint64_t then = 0;
       if (before != seen_.end() && i < before->second.size() && before->second[i] &&
-          before->second[i]->backend == backend && before->second[i]->count <= now) {
-        grown = now - before->second[i]->count;
+          before->second[i]->backend == backend) {
+        then = before->second[i]->count;
       }
       const auto [entry, fresh] = total.try_emplace(backend, 0);
       if (fresh && sums != totals_.end()) {
         const auto sum = sums->second.find(backend);
         if (sum != sums->second.end()) entry->second = sum->second;
       }
-      entry->second += grown;
+      entry->second += grown(then, now);
       slots.resize(i + 1);
       slots[i] = Slot{backend, now};
     }
@@ -103,6 +153,7 @@ struct Series {
 }  // namespace
 
 std::vector<prometheus::MetricFamily> ConnectionMetrics::Collect() const {
+  note_look();
   std::shared_ptr<const ConnectionTotals> totals;
   std::shared_ptr<const std::map<Vip, std::string>> names;
   {

@@ -134,11 +134,19 @@ struct Unanswered {
   Endpoint backend;
 };
 
+/// New connections that one slot has counted.
+struct SlotCount {
+  Vip vip;
+  std::uint32_t index = 0;
+  Endpoint backend;
+  std::uint64_t connections = 0;
+};
+
 /// One way to balance in a kernel, in the network namespace it was opened in.
 ///
 /// adopt(), apply(), publish_routes() and what is watched belong to the control thread. read(),
-/// flush_udp(), forget_clients(), keep_forward() and retire_others() use sockets of their own and
-/// may run on one other thread at the same time.
+/// read_counts(), flush_udp(), forget_clients(), keep_forward() and retire_others() use sockets of
+/// their own and may run on one other thread at the same time.
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -149,6 +157,10 @@ class Driver {
   /// May be torn if the table changes meanwhile; the caller knows of its own changes, and the
   /// monitor tells of others'.
   virtual Result<KernelState> read() = 0;
+
+  /// The slots that have counted anything, in any order: a part of what read() brings, for a
+  /// third of its price. One may be missing, or come twice, while the table changes.
+  virtual Result<std::vector<SlotCount>> read_counts() { return std::vector<SlotCount>{}; }
 
   /// Takes what read() brought for what is there, as the caller does from now on; may empty `own`.
   virtual void adopt(const KernelState& state) = 0;

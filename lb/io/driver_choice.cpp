@@ -61,6 +61,7 @@ class Succession final : public Driver {
     return state;
   }
 
+  Result<std::vector<SlotCount>> read_counts() override { return driver_->read_counts(); }
   void adopt(const KernelState& state) override { driver_->adopt(state); }
   Result<void> apply(const Transaction& transaction) override {
     return driver_->apply(transaction);

@@ -283,11 +283,15 @@ void Namespaces::depart(const netns::Identity& id) {
   by_key_.erase(served->key);
   deafen(*served);
   spdlog::info("lb: network namespace {} is served no more", served->path);
-  asio::post(*worker_, [driver = std::shared_ptr<Driver>{served->retire()}]() mutable {
-    const auto removed = driver->cleanup();
-    if (!removed) spdlog::debug("lb: a namespace keeps its table: {}", removed.error().message());
-    driver.reset();
-  });
+  asio::post(*worker_,
+             [this, served, driver = std::shared_ptr<Driver>{served->retire()}]() mutable {
+               read_counts(*served, *driver);  // what it has counted stays
+               const auto removed = driver->cleanup();
+               if (!removed) {
+                 spdlog::debug("lb: a namespace keeps its table: {}", removed.error().message());
+               }
+               driver.reset();
+             });
 }
 
 void Namespaces::export_state() {

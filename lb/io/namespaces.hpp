@@ -36,6 +36,8 @@ class Namespaces : public std::enable_shared_from_this<Namespaces> {
     std::function<void()> wake;       // next_due() may be sooner
     std::function<bool()> host_busy;  // the node's own kernel has something to do
     std::function<void(const std::vector<Unanswered>&)> unanswered;
+    std::function<TimePoint()> last_look;                  // at what is counted, by anybody
+    std::function<void(const ConnectionTotals&)> counted;  // called by a thread of ours
   };
 
   Namespaces(Shared& shared, DriverConfig config, prometheus::Registry& registry, Hooks hooks);
@@ -100,6 +102,10 @@ class Namespaces : public std::enable_shared_from_this<Namespaces> {
   void depart(const netns::Identity& id);
   void export_state();
 
+  // Counting what goes through them (namespaces_counts.cpp).
+  void count(TimePoint now);
+  void read_counts(Served& served, Driver& driver) const;
+
   // Serving them (namespaces_turns.cpp).
   void announce(std::shared_ptr<const Change> change);
   void take_in(Served& served);
@@ -132,6 +138,9 @@ class Namespaces : public std::enable_shared_from_this<Namespaces> {
   netns::Choice choice_;  // the last
   std::map<std::pair<std::uint16_t, std::string>, Refusal> refusals_;
   std::deque<std::pair<TimePoint, std::uint64_t>> deaf_;  // listened to again from then on
+  bool counting_ = false;
+  std::uint64_t counted_ = 0;  // whose turn it was last, by key
+  TimePoint count_due_{};
   std::string gate_error_;
   bool looking_ = false;
   bool doubting_ = false;
@@ -153,6 +162,8 @@ class Namespaces::Served final : public Kernel {
   std::uint64_t key = 0;
   std::deque<std::shared_ptr<const Change>> pending = {};
   bool queued = false;
+  ConnectionGrowth growth = {};  // the worker's
+  std::optional<TimePoint> counted_at = {};
 
  private:
   void work() override { owner_.enqueue(*this); }

@@ -179,12 +179,14 @@ void Namespaces::tick(TimePoint now) {
     deaf_.pop_front();
   }
   if (!looking_ && now >= look_due_) look(now);
+  count(now);
   for (const auto& [id, served] : served_) served->tick(now);
 }
 
 TimePoint Namespaces::next_due(TimePoint now) const {
   TimePoint next = looking_ ? now + Duration{30'000} : look_due_;
   if (!deaf_.empty()) next = std::min(next, deaf_.front().first);
+  if (!counting_ && !served_.empty()) next = std::min(next, count_due_);
   for (const auto& [id, served] : served_) next = std::min(next, served->next_due(now));
   return next;
 }

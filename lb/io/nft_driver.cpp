@@ -49,6 +49,7 @@ class NftDriver final : public Driver {
 
   Result<Capabilities> open(const DriverConfig& config) override;
   Result<KernelState> read() override;
+  Result<std::vector<SlotCount>> read_counts() override;
   void adopt(const KernelState& state) override {
     classes_ = state.classes;
     generation_ = state.generation;
@@ -90,6 +91,7 @@ class NftDriver final : public Driver {
   }
 
   Result<netlink::Socket*> reader();
+  void end_reading();
 
   std::unique_ptr<netlink::Source> source_;  // has only so many
   DriverConfig config_;
@@ -247,18 +249,22 @@ Result<netlink::Socket*> NftDriver::reader() {
   return &*reader_;
 }
 
+/// After an error: the rest of an answer may still be in the socket.
+void NftDriver::end_reading() {
+  if (source_) {
+    worker_nft_->drain();
+  } else {
+    reader_.reset();
+  }
+}
+
 Result<Dump> NftDriver::dump() {
   const auto socket = reader();
   if (!socket) return socket.error();
   const std::uint32_t before = nft::generation(**socket);
   auto state = read_tables(**socket);
   if (!state) {
-    // The rest of an answer may still be in it.
-    if (source_) {
-      (*socket)->drain();
-    } else {
-      reader_.reset();
-    }
+    end_reading();
     return state.error();
   }
   Dump dump{.state = std::move(*state), .seen = {}};
@@ -286,6 +292,25 @@ Result<KernelState> NftDriver::read() {
   if (!last) return last.error();
   last->state.generation = last->seen.generation;
   return std::move(last->state);
+}
+
+Result<std::vector<SlotCount>> NftDriver::read_counts() {
+  const auto socket = reader();
+  if (!socket) return socket.error();
+  std::vector<SlotCount> counts;
+  for (const Family family : kFamilies) {
+    for (const Protocol protocol : {Protocol::tcp, Protocol::udp}) {
+      const auto done =
+          nft::dump_set(**socket, family, config_.table, nft::set_name(nft::Set::slots, protocol),
+                        [&](const netlink::Message& message) {
+                          nft::read_counts(message, family, protocol, counts);
+                        });
+      if (done) continue;
+      end_reading();
+      return done.error();
+    }
+  }
+  return counts;
 }
 
 /// `other` if the table is not as write_schema() and our commands can have left it.

@@ -173,6 +173,19 @@ std::optional<std::uint32_t> read_host(netlink::Bytes& rest) {
   return value;
 }
 
+namespace {
+
+/// `rest` is what follows the Vip in the key.
+std::optional<SlotCount> read_slot(netlink::Bytes element, const Vip& vip, netlink::Bytes rest) {
+  const auto index = read_host(rest);
+  netlink::Bytes value = data_of(element, NFTA_SET_ELEM_DATA);
+  const auto backend = read_endpoint(value, vip.endpoint.address.family());
+  if (!index || *index >= kMaxSlots || !backend) return std::nullopt;
+  return SlotCount{vip, *index, *backend, packets_of(element)};
+}
+
+}  // namespace
+
 void write_commands(netlink::Writer& out, netlink::Socket& socket, std::string_view table,
                     std::span<const Command> commands) {
   Changes changes;
@@ -278,13 +291,22 @@ bool read_addresses(const netlink::Message& message, Family family,
   return good;
 }
 
+void read_counts(const netlink::Message& message, Family family, Protocol protocol,
+                 std::vector<SlotCount>& counts) {
+  each_element(message, [&](netlink::Bytes element) {
+    const std::uint64_t connections = packets_of(element);
+    if (connections == 0) return;  // most, in a namespace of a few containers
+    netlink::Bytes key = data_of(element, NFTA_SET_ELEM_KEY);
+    const auto vip = read_endpoint(key, family);
+    if (!vip) return;
+    if (auto slot = read_slot(element, {protocol, *vip}, key)) counts.push_back(*slot);
+  });
+}
+
 bool ElementReader::take_slot(netlink::Bytes element, const Vip& vip, netlink::Bytes rest) {
-  const auto index = read_host(rest);
-  netlink::Bytes value = data_of(element, NFTA_SET_ELEM_DATA);
-  const auto backend = read_endpoint(value, vip.endpoint.address.family());
-  if (!index || *index >= kMaxSlots || !backend) return false;
-  slots_.push_back({vip, *index, *backend, packets_of(element)});
-  return true;
+  const auto slot = read_slot(element, vip, rest);
+  if (slot) slots_.push_back(*slot);
+  return slot.has_value();
 }
 
 bool ElementReader::take(netlink::Bytes element, Family family, std::string_view set) {
@@ -326,12 +348,12 @@ void ElementReader::read(const netlink::Message& message, Family family, std::st
 
 void ElementReader::finish(KernelState& state) {
   // Sorted first: looking each of 40,000 slots up in a map takes three times as long.
-  std::sort(slots_.begin(), slots_.end(), [](const Slot& a, const Slot& b) {
+  std::sort(slots_.begin(), slots_.end(), [](const SlotCount& a, const SlotCount& b) {
     return std::tie(a.vip, a.index) < std::tie(b.vip, b.index);
   });
   for (auto first = slots_.begin(); first != slots_.end();) {
-    const auto end =
-        std::find_if(first, slots_.end(), [&](const Slot& slot) { return slot.vip != first->vip; });
+    const auto end = std::find_if(first, slots_.end(),
+                                  [&](const SlotCount& slot) { return slot.vip != first->vip; });
     const std::size_t size = std::prev(end)->index + std::size_t{1};
     FoundSlots& slots =
         state.vips.emplace_hint(state.vips.end(), first->vip, Applied{})->second.slots;

@@ -46,6 +46,10 @@ bool read_vips(const netlink::Message& message, Family family, Protocol protocol
                std::set<Vip>& vips);
 bool read_addresses(const netlink::Message& message, Family family, std::set<IpAddress>& addresses);
 
+/// Takes one message of the dump of a set of slots, and appends those that have counted anything.
+void read_counts(const netlink::Message& message, Family family, Protocol protocol,
+                 std::vector<SlotCount>& counts);
+
 /// Gathers the dumps of our sets, element by element, in whatever order the kernel has them.
 class ElementReader {
  public:
@@ -59,16 +63,10 @@ class ElementReader {
   void finish(KernelState& state);
 
  private:
-  struct Slot {
-    Vip vip;
-    std::uint32_t index;
-    Endpoint backend;
-    std::uint64_t connections;
-  };
   bool take(netlink::Bytes element, Family family, std::string_view set);
   bool take_slot(netlink::Bytes element, const Vip& vip, netlink::Bytes rest);
 
-  std::vector<Slot> slots_;
+  std::vector<SlotCount> slots_;
   std::vector<std::pair<Vip, Selector>> selectors_;
   std::vector<Vip> refused_;
   std::set<IpAddress> hairpin_;

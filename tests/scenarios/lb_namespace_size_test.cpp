@@ -121,6 +121,20 @@ TEST_CASE("from a file to a connection, and what a namespace holds") {
     REQUIRE(
         eventually([&] { return !room.containers[0].shell("ip route show proto 109").empty(); }));
     const std::chrono::duration<double, std::milli> all = std::chrono::steady_clock::now() - began;
+    const auto [counts, whole] = room.containers[0].run([] {
+      DriverConfig config{.range_v4 = Prefix::parse("11.0.0.0/8"),
+                          .range_v6 = Prefix::parse("fd01:c::/64")};
+      config.check_only = true;
+      const auto driver = new_driver("nft");
+      REQUIRE(driver->open(config).has_value());
+      const double before = thread_milliseconds();
+      REQUIRE(driver->read_counts().has_value());
+      const double counted = thread_milliseconds();
+      REQUIRE(driver->read().has_value());
+      return std::pair{counted - before, thread_milliseconds() - counted};
+    });
+    MESSAGE(vips << " VIPs: to read the counts takes " << counts << " ms, to read all " << whole
+                 << " ms");
     const long resident = resident_kib();
     const long kernel = kernel_kib();
     room.name(1, room.containers.size());

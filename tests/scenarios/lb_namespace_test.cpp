@@ -149,6 +149,51 @@ TEST_CASE("udp clients in a served namespace are moved off a backend that left")
   CHECK(eventually([&] { return ask(client) == "10.2.0.2:53"; }));
 }
 
+TEST_CASE(
+    "connections in served namespaces are counted with the node's own, and stay when they go") {
+  MUSTER_NEEDS_NETNS();
+  const Bypass net;
+  const Netns container;
+  MUSTER_ATTACH(net, container);
+  const Netns idle;
+  const Folder folder;
+  const auto server = net.serve("10.2.0.1:8080");
+  BalancerOptions options = folder.options();
+  options.reconcile_interval = Duration{300};
+  Node node{net.node, options};
+  node.add(web(1));
+  folder.name("c1", container.path());
+  folder.name("idle", idle.path());
+  const auto connect_from = [](const Netns& from, int times) {
+    for (int i = 0; i < times; ++i) REQUIRE(tcp_from(from, "11.0.0.1:80") == "10.2.0.1:8080");
+  };
+  const auto counted = [&] {
+    const auto vips = node.call([](Balancer& balancer) { return balancer.vips(); });
+    return vips.size() == 1 && vips[0].backends.size() == 1 ? vips[0].backends[0].connections : 0;
+  };
+  REQUIRE(eventually([&] { return served(node) == 2; }));
+  REQUIRE(eventually([&] { return !container.shell("ip route show proto 109").empty(); }));
+  connect_from(net.node, 3);
+  connect_from(container, 4);
+  CHECK(eventually([&] { return counted() == 7; }));
+  connect_from(container, 1);
+  CHECK(eventually([&] { return counted() == 8; }));
+  // Somebody empties the table, and the daemon builds it anew: what it counts begins at 0.
+  container.shell("nft flush ruleset");
+  REQUIRE(eventually([&] {
+    return container.shell("nft list ruleset").find(": 10.2.0.1 . 8080") != std::string::npos;
+  }));
+  connect_from(container, 1);
+  CHECK(eventually([&] { return counted() == 9; }));
+  // What was opened just before it goes counts as well.
+  connect_from(container, 5);
+  folder.remove("c1");
+  REQUIRE(eventually([&] { return served(node) == 1; }));
+  CHECK(eventually([&] { return counted() == 14; }));
+  connect_from(net.node, 1);
+  CHECK(eventually([&] { return counted() == 15; }));
+}
+
 TEST_CASE("a namespace whose file goes is let go of, and dies") {
   MUSTER_NEEDS_NETNS();
   const Bypass net;
