@@ -55,12 +55,12 @@ void clean_namespaces(const std::string& table, const std::vector<std::string>& 
 }  // namespace
 
 Balancer::Impl::Impl(asio::any_io_executor control, std::unique_ptr<Driver> driver,
-                     BalancerOptions options, prometheus::Registry& registry)
+                     const BalancerOptions& options, prometheus::Registry& registry)
     : control_{control},
       shared_{.control = control,
-              .options = std::move(options),
+              .options = options,
               .metrics = BalancerMetrics{registry},
-              .table = VipTable{shared_.options.policy}},
+              .table = VipTable{options.policy}},
       registry_{registry},
       limits_{registry},
       wake_{control},
@@ -260,8 +260,8 @@ Balancer::Status Balancer::Impl::status() const {
 }
 
 Balancer::Balancer(asio::any_io_executor control, std::unique_ptr<Driver> driver,
-                   BalancerOptions options, prometheus::Registry& registry)
-    : impl_{std::make_shared<Impl>(control, std::move(driver), std::move(options), registry)} {}
+                   const BalancerOptions& options, prometheus::Registry& registry)
+    : impl_{std::make_shared<Impl>(control, std::move(driver), options, registry)} {}
 Balancer::~Balancer() = default;
 
 Result<void> Balancer::start() {

@@ -53,7 +53,7 @@ class Balancer {
  public:
   /// `registry` must outlive this object.
   Balancer(boost::asio::any_io_executor control, std::unique_ptr<Driver> driver,
-           BalancerOptions options, prometheus::Registry& registry);
+           const BalancerOptions& options, prometheus::Registry& registry);
   Balancer(const Balancer&) = delete;
   Balancer& operator=(const Balancer&) = delete;
   ~Balancer();

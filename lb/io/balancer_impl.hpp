@@ -28,8 +28,8 @@ inline constexpr Duration kSlice{3};
 
 class Balancer::Impl : public std::enable_shared_from_this<Balancer::Impl> {
  public:
-  Impl(asio::any_io_executor control, std::unique_ptr<Driver> driver, BalancerOptions options,
-       prometheus::Registry& registry);
+  Impl(asio::any_io_executor control, std::unique_ptr<Driver> driver,
+       const BalancerOptions& options, prometheus::Registry& registry);
   ~Impl() { worker_.join(); }
 
   Result<void> start();

@@ -44,9 +44,9 @@ std::optional<Kind> kind_of(std::uint8_t family) {
 
 /// Chains by these names in these tables are iptables-nft's, whoever has made them.
 bool is_iptables(const Table& table, std::string_view chain) {
-  constexpr std::array<std::string_view, 4> tables{"filter", "mangle", "raw", "security"};
+  constexpr std::array<std::string_view, 4> kTables{"filter", "mangle", "raw", "security"};
   return table.kind != Kind::inet && (chain == "FORWARD" || chain == forward::kDockerUser) &&
-         std::find(tables.begin(), tables.end(), table.name) != tables.end();
+         std::find(kTables.begin(), kTables.end(), table.name) != kTables.end();
 }
 
 Result<void> dump(netlink::Socket& socket, const netlink::Writer& request,
