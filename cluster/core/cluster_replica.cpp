@@ -64,8 +64,8 @@ ClusterDelta Cluster::replicate(std::span<const RecordWrite> writes, TimePoint n
 
 /// Leading, and not yet through with a snapshot: what the former publisher wrote last.
 bool Cluster::believes(const RecordWrite& write) {
-  if (write.value) return true;
   const auto key = parse_task_key(write.key);
+  if (write.value) return !key || !publisher_->has_seen(*key);
   return key && publisher_->adopt_end(*key, write.shard.agent);
 }
 

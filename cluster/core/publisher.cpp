@@ -47,6 +47,7 @@ void Publisher::begin(const Observation* observation, TimePoint now) {
   observation_ = observation;
   phase_ = Phase::gone;
   cursor_ = 0;
+  late_ = false;
   last_now_ = now;
   recovering_ = observation->recovering;
   if (observation->snapshot) ++snapshot_;
@@ -100,6 +101,8 @@ void Publisher::run_phase(std::size_t& budget, TimePoint now, WallTime wall, Wri
       write_vips(vips_.settle(last_wall_seconds_, budget), out);
       budget = 0;  // more than one round is wanted only by a large state
       if (vips_.pending()) return;
+      // The sweep may have been past what was adopted meanwhile.
+      if (std::exchange(late_, false)) return go_on(true, Phase::sweep);
       observation_ = nullptr;
       return go_on(true, Phase::idle);
   }

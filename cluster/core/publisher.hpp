@@ -52,6 +52,8 @@ class Publisher {
   std::vector<RecordWrite> settle(TimePoint now, WallTime wall);
   /// Of what an earlier publisher wrote: this task is over. False: a snapshot has named it since.
   bool adopt_end(const TaskKey&, const AgentId&);
+  /// The snapshot last begun has named it: whatever was written before is older.
+  bool has_seen(const TaskKey&) const;
 
   /// Allocations of VIP addresses that another made in vain. Returns what has to be corrected.
   std::vector<RecordWrite> claim(std::span<const RecordWrite>);
@@ -188,6 +190,7 @@ class Publisher {
   Phase phase_ = Phase::idle;
   std::size_t cursor_ = 0;
   std::optional<TaskKey> sweep_from_;
+  bool late_ = false;  // something was adopted while a snapshot is in work
   std::vector<TaskKey> absent_;
   std::size_t absent_weight_ = 0;
   std::vector<TaskKey> removing_;

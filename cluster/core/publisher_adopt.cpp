@@ -41,13 +41,19 @@ std::vector<RecordWrite> Publisher::claim(std::span<const RecordWrite> claims) {
 bool Publisher::adopt_end(const TaskKey& key, const AgentId& agent) {
   const auto task = tasks_.find(key);
   if (task == tasks_.end() || task->second.agent->first != agent) return true;
-  if (snapshot_ > 0 && task->second.seen == snapshot_) return false;
+  if (has_seen(key)) return false;
   remove_task(key, pending_);
   return true;
 }
 
+bool Publisher::has_seen(const TaskKey& key) const {
+  const auto task = snapshot_ > 0 ? tasks_.find(key) : tasks_.end();
+  return task != tasks_.end() && task->second.seen == snapshot_;
+}
+
 void Publisher::adopt_one(const RecordWrite& write) {
   const std::vector<std::byte>& value = *write.value;
+  late_ = late_ || (busy() && observation_->snapshot);
   const std::uint64_t hash = content_hash(value);
   switch (write.key.kind) {
     case RecordKind::agent:
