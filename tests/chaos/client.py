@@ -34,10 +34,15 @@ def question(name):
 
 
 def addresses(reply, number):
-    """The A records of a reply, or ValueError with what is wrong with it."""
+    """The A records of a reply, None for one to somebody else, or ValueError with what is wrong with it.
+
+    A daemon that was stopped answers late, and the port may be another question's by then.
+    """
     got, flags, _, answers = struct.unpack("!4H", reply[:8])
-    if got != number or not flags & 0x8000:
-        raise ValueError("not the answer")
+    if got != number:
+        return None
+    if not flags & 0x8000:
+        raise ValueError("not an answer")
     if flags & 15:
         raise ValueError({2: "servfail", 3: "nxdomain", 5: "refused"}.get(flags & 15, "rcode"))
     at = 12
@@ -64,7 +69,11 @@ async def ask(name):
         udp.connect(SERVER)
         number, packet = question(name)
         await loop.sock_sendall(udp, packet)
-        return addresses(await asyncio.wait_for(loop.sock_recv(udp, 4096), LOOKUP), number)
+        until = loop.time() + LOOKUP
+        while True:
+            found = addresses(await asyncio.wait_for(loop.sock_recv(udp, 4096), until - loop.time()), number)
+            if found is not None:
+                return found
 
 
 def named(error):
