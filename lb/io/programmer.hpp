@@ -23,7 +23,7 @@ namespace muster::lb {
 /// somebody's: the batch is split until the Vip is found, and the others go on.
 class Programmer {
  public:
-  /// Element changes in one transaction: some 2 ms of the kernel's time. More at once are no cheaper.
+  /// Element changes in one transaction: some 2 ms of the kernel's time. More are no cheaper.
   static constexpr std::size_t kStepCommands = 250;
   /// Vips looked at in one step, most of which may turn out to be as wanted.
   static constexpr std::size_t kStepVips = 500;
