@@ -26,8 +26,8 @@ std::optional<Target> parse_target(std::string_view target);
 /// IPv6 address keeps its brackets. Empty text if it is not `host`, `host:port` or `[v6]:port`.
 std::string host_of(std::string_view host_header);
 
-/// True for localhost, 127.0.0.1, [::1], any of `addresses` or of `names` (compared as host_of); one
-/// of `names` that begins with a dot stands for every name that ends in it.
+/// True for localhost, 127.0.0.1, [::1], any of `addresses` or of `names` (compared as host_of);
+/// one of `names` that begins with a dot stands for every name that ends in it.
 bool is_own_host(std::string_view host, const std::vector<IpAddress>& addresses,
                  const std::vector<std::string>& names);
 
