@@ -247,6 +247,7 @@ asio::awaitable<void> Cluster::announce_ready() {
 }
 
 asio::awaitable<void> Cluster::bring_master_back() {
+  ++following_;  // those that followed the former one do so no more
   master_->restart(wall_now());
   const std::string address = master_->identity().address;
   leading_http().listen(listen_in(network_.master.get(), address, kMasterPort).release());
@@ -256,12 +257,16 @@ asio::awaitable<void> Cluster::bring_master_back() {
 }
 
 asio::awaitable<void> Cluster::agents_follow() {
+  // A master that goes meanwhile has others after it.
+  const std::uint64_t mine = ++following_;
   master_->set_phase(MasterPhase::recovering);
   co_await sleep_for(kRecoveredAfter);
+  if (mine != following_) co_return;
   master_->set_phase(MasterPhase::leading);
   co_await sleep_for(kFirstAgentAfter);
   bool subscribed = false;
   for (const Node& node : network_.nodes) {
+    if (mine != following_) co_return;
     master_->agent_returns(node.agent_id, wall_now());
     publish();
     co_await sleep_for(kNextAgentAfter);

@@ -117,7 +117,9 @@ asio::awaitable<void> Cluster::take_over() {
   old.close();
   master_up_ = false;
   second_leads_ = !second_leads_;
-  master_->restart(wall_now());  // what its successor knows, which has never been at this address
+  ++following_;  // as in bring_master_back()
+  // What its successor knows, which has never been at this address.
+  master_->restart(wall_now());
   master_->move_to(standby_->identity().address);
   standby_->move_to(old_address);
   wait.expires_after(kNobodyLeads);

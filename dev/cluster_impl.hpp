@@ -83,7 +83,8 @@ class Cluster {
   std::unique_ptr<Master> standby_;
   std::string vip_;  // a command that uses one
   bool master_up_ = true;
-  bool second_leads_ = false;  // of the two masters' addresses
+  std::uint64_t following_ = 0;  // counts agents_follow()
+  bool second_leads_ = false;    // of the two masters' addresses
   std::unique_ptr<MasterFaults> faults_;
   std::unique_ptr<HttpServer> master_http_;
   std::unique_ptr<HttpServer> standby_http_;
